@@ -1,0 +1,1 @@
+"""Device constants of GPUs and hosts: TOML files where each value carries its source."""
