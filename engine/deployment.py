@@ -1,0 +1,166 @@
+"""A deployment: one model on one GPU and host, every choice made. Runs nothing."""
+
+from dataclasses import dataclass
+
+from apexbench.engine.capacity import (
+    CPU_BLOCK_TOKENS,
+    GPU_BLOCK_TOKENS,
+    KvCapacity,
+    KvDemand,
+    kv_capacity,
+    whole_blocks,
+)
+from apexbench.engine.costs import ProfileCosts
+from apexbench.engine.gpu_ops import gpu_ops
+from apexbench.engine.hardware import (
+    CpuKernel,
+    GpuProfile,
+    HostProfile,
+    default_host,
+    load_cpu_kernel,
+    load_gpu,
+    load_host,
+)
+from apexbench.engine.host_ops import host_ops
+from apexbench.engine.models import KV_DTYPES, WEIGHT_DTYPES, ModelShape, shape
+from apexbench.errors import UsageError, unknown_name
+from apexbench.result import DeviceConstant
+
+# High on purpose: a low value starves the GPU-only baseline of KV and flatters every hybrid.
+DEFAULT_GPU_MEMORY_UTILIZATION = 0.95
+GPU_KV_DTYPES = ("fp16", "bf16")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Profiles, shapes and choices of one run. `gpu_kv_tokens` overrides the capacity model."""
+
+    gpu: GpuProfile
+    host: HostProfile
+    model: ModelShape
+    cpu_kernel: CpuKernel
+    cpu_threads: int
+    weight_dtype: str = "fp16"
+    kv_dtype: str = "fp16"
+    cpu_kv_dtype: str = "fp16"
+    gpu_memory_utilization: float = DEFAULT_GPU_MEMORY_UTILIZATION
+    gpu_kv_tokens: int | None = None
+    gpu_count: int = 1
+
+    @property
+    def gpu_block_tokens(self) -> int:
+        """Tokens in a KV block of the GPU tier."""
+        return GPU_BLOCK_TOKENS
+
+    @property
+    def cpu_block_tokens(self) -> int:
+        """Tokens in a KV block of the CPU tier."""
+        return CPU_BLOCK_TOKENS
+
+    @property
+    def price_usd_per_hour(self) -> float | None:
+        """What the host costs with its GPU; None where nobody rents it out."""
+        price = self.host.price_usd_per_hour
+        return None if price is None else price.value
+
+    def costs(self) -> ProfileCosts:
+        """The cost model; each call builds one with empty caches."""
+        gpu = gpu_ops(self.gpu, self.model, self.weight_dtype, self.kv_dtype)
+        host = host_ops(
+            self.gpu, self.host, self.cpu_kernel, self.model, self.cpu_kv_dtype, self.cpu_threads
+        )
+        return ProfileCosts(gpu, host, self.host)
+
+    def capacity(
+        self,
+        is_hybrid: bool,
+        max_batched_tokens: int,
+        max_running_rows: int,
+        max_deferred_rows: int = 0,
+        max_prompt_tokens: int = 0,
+    ) -> KvCapacity:
+        """KV tokens per tier under these limits; InputError when the model does not fit."""
+        demand = KvDemand(
+            max_batched_tokens=max_batched_tokens,
+            max_running_rows=max_running_rows,
+            is_hybrid=is_hybrid,
+            max_deferred_rows=max_deferred_rows,
+            max_prompt_tokens=max_prompt_tokens,
+        )
+        return kv_capacity(
+            self.gpu,
+            self.host,
+            self.model,
+            demand,
+            weight_dtype=self.weight_dtype,
+            kv_dtype=self.kv_dtype,
+            cpu_kv_dtype=self.cpu_kv_dtype,
+            gpu_memory_utilization=self.gpu_memory_utilization,
+            gpu_kv_tokens=self.gpu_kv_tokens,
+        )
+
+    def constants(self) -> tuple[DeviceConstant, ...]:
+        """Every device constant that the costs and the capacity rest on."""
+        return (*self.gpu.constants(), *self.host.constants(), *self.cpu_kernel.constants())
+
+
+def deploy(
+    gpu: str = "t4",
+    host: str | None = None,
+    model: str = "llama-2-7b",
+    weights: str = "fp16",
+    kv_dtype: str = "fp16",
+    cpu_kv_dtype: str | None = None,
+    cpu_kernel: str = "paper",
+    cpu_threads: int | None = None,
+    gpu_memory_utilization: float = DEFAULT_GPU_MEMORY_UTILIZATION,
+    gpu_kv_tokens: int | None = None,
+) -> Deployment:
+    """Resolve names to profiles and check the choices; UsageError or InputError in one sentence."""
+    gpu_profile = load_gpu(gpu)
+    host_profile = load_host(host if host is not None else default_host(gpu_profile))
+    if weights not in WEIGHT_DTYPES:
+        raise unknown_name("weight dtype", weights, WEIGHT_DTYPES)
+    if not 0 < gpu_memory_utilization <= 1:
+        raise UsageError(
+            f"GPU memory utilization is {gpu_memory_utilization:g}; expected above 0, at most 1"
+        )
+    kernel = load_cpu_kernel(cpu_kernel)
+    _check_gpu_kv_dtype(kv_dtype, gpu_profile)
+    cpu_kv = cpu_kv_dtype or kv_dtype
+    _check_cpu_kv_dtype(cpu_kv, kernel)
+    return Deployment(
+        gpu=gpu_profile,
+        host=host_profile,
+        model=shape(model),
+        cpu_kernel=kernel,
+        cpu_threads=_threads(cpu_threads, host_profile),
+        weight_dtype=weights,
+        kv_dtype=kv_dtype,
+        cpu_kv_dtype=cpu_kv,
+        gpu_memory_utilization=gpu_memory_utilization,
+        gpu_kv_tokens=None if gpu_kv_tokens is None else whole_blocks(gpu_kv_tokens),
+    )
+
+
+def _threads(cpu_threads: int | None, host: HostProfile) -> int:
+    if cpu_threads is None:
+        return host.default_threads
+    cores = int(host.cores.value)
+    if not 1 <= cpu_threads <= cores:
+        raise UsageError(f"{cpu_threads} CPU threads on {host.name}; expected 1 to {cores}")
+    return cpu_threads
+
+
+def _check_gpu_kv_dtype(dtype: str, gpu: GpuProfile) -> None:
+    if dtype not in GPU_KV_DTYPES:
+        raise unknown_name("GPU KV dtype", dtype, GPU_KV_DTYPES)
+    if dtype == "bf16" and not gpu.supports_bf16:
+        raise UsageError(f"{gpu.name} has no bf16; use fp16 for its KV cache")
+
+
+def _check_cpu_kv_dtype(dtype: str, kernel: CpuKernel) -> None:
+    if dtype not in KV_DTYPES:
+        raise unknown_name("CPU KV dtype", dtype, KV_DTYPES)
+    if dtype == "int8" and not kernel.supports_int8:
+        raise UsageError(f"CPU kernel '{kernel.name}' has no int8 KV; use apexbench or 16-bit KV")
