@@ -74,8 +74,6 @@ class StepRecord:
     in_layer_rows: int
     deferred_rows: int  # CPU rows that joined one layer or entered in this step
     output_tokens: int
-    waiting: int
-    cpu_resident: int  # sequences whose KV is on the host
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,99 @@
+"""Deferred cohorts between their first and last layer: where each waits and how long it has."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from apexbench.engine.plan import CohortAction, CohortStep
+from apexbench.engine.sequence import Sequence
+
+
+@dataclass(slots=True)
+class Cohort:
+    """Rows that compute one token together. `kv_tokens` is what attention reads, every layer."""
+
+    id: int
+    rows: tuple[Sequence, ...]
+    row_ids: tuple[int, ...]
+    kv_tokens: int
+    layer: int = 0
+    frozen_steps: int = 0
+    missed_polls: int = 0
+
+
+class CohortBook:
+    """All outstanding cohorts, oldest first. Membership never changes between pre(0) and sample."""
+
+    __slots__ = ("_active", "_next_id", "steps_since_entry")
+
+    def __init__(self) -> None:
+        self._active: dict[int, Cohort] = {}
+        self._next_id = 0
+        self.steps_since_entry = 1 << 30  # long ago: the first cohort may enter at once
+
+    def __len__(self) -> int:
+        return len(self._active)
+
+    def __iter__(self) -> Iterator[Cohort]:
+        return iter(self._active.values())
+
+    @property
+    def num_rows(self) -> int:
+        """Rows in all cohorts."""
+        return sum(len(cohort.rows) for cohort in self._active.values())
+
+    def ids(self) -> tuple[int, ...]:
+        """Ids of outstanding cohorts."""
+        return tuple(self._active)
+
+    def enter(self, rows: tuple[Sequence, ...]) -> CohortStep:
+        """Begin a token for `rows` at pre(0)."""
+        ids = tuple([row.id for row in rows])
+        cohort = Cohort(self._next_id, rows, ids, sum([row.computed + 1 for row in rows]))
+        self._next_id += 1
+        self._active[cohort.id] = cohort
+        self.steps_since_entry = 0
+        for row in rows:
+            row.cohort = cohort.id
+        return CohortStep(cohort.id, CohortAction.ENTER, 0, ids, cohort.kv_tokens)
+
+    def steps(
+        self, joinable: frozenset[int] | None, promote: bool, max_missed_polls: int
+    ) -> list[CohortStep]:
+        """What each outstanding cohort does; `joinable` None means that joins wait."""
+        steps = []
+        action = CohortAction.PROMOTE if promote else CohortAction.JOIN
+        for cohort in self._active.values():
+            is_late = joinable is not None and cohort.id not in joinable
+            if is_late and cohort.missed_polls < max_missed_polls:
+                cohort.missed_polls += 1
+                continue
+            steps.append(
+                CohortStep(cohort.id, action, cohort.layer, cohort.row_ids, cohort.kv_tokens)
+            )
+        return steps
+
+    def freeze(self, max_frozen_steps: int) -> bool:
+        """Leave all cohorts where they are for one step; False when one has waited too long."""
+        if any(cohort.frozen_steps >= max_frozen_steps for cohort in self._active.values()):
+            return False
+        for cohort in self._active.values():
+            cohort.frozen_steps += 1
+        return True
+
+    def advance(self, steps: tuple[CohortStep, ...], num_layers: int) -> None:
+        """After the step: move on by one layer, or release the rows that sampled."""
+        self.steps_since_entry += 1
+        for step in steps:
+            cohort = self._active[step.cohort]
+            cohort.frozen_steps = cohort.missed_polls = 0
+            if step.samples(num_layers):
+                self.dissolve(cohort.id)
+            elif step.action is CohortAction.JOIN:
+                cohort.layer += 1
+
+    def dissolve(self, cohort_id: int) -> tuple[Sequence, ...]:
+        """Release the rows of a cohort: sampled, failed or dropped."""
+        cohort = self._active.pop(cohort_id)
+        for row in cohort.rows:
+            row.cohort = None
+        return cohort.rows

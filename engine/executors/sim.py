@@ -1,0 +1,156 @@
+"""The simulated executor: durations from the truth cost model, overlap from the lanes.
+
+Tokens are counted, not computed. The true output lengths live here and nowhere above.
+"""
+
+from apexbench.engine.costs import CostModel
+from apexbench.engine.executors.durations import Durations
+from apexbench.engine.executors.lane_machine import LaneMachine
+from apexbench.engine.executors.lanes import Job
+from apexbench.engine.executors.timelines import TimelineKeeper
+from apexbench.engine.plan import StepPlan, StepResult
+from apexbench.engine.program import Carry, OpTemplate, build
+from apexbench.engine.sequence import Tier
+from apexbench.records import OpSpan, Request, StepTimeline
+
+
+class SimulatedExecutor:
+    """Charges `truth` for every op. `extrapolates=False` simulates every layer of every step."""
+
+    def __init__(self, truth: CostModel, *, extrapolates: bool = True) -> None:
+        self.machine = LaneMachine(extrapolates=extrapolates)
+        self._truth = truth
+        self._carry = Carry()
+        self._remaining: dict[int, int] = {}
+        self._copies: list[tuple[Job, tuple[int, ...]]] = []
+        self._keeper = TimelineKeeper()
+
+    def admit(self, request: Request) -> None:
+        """Learn the true output length of a request."""
+        self._remaining[request.id] = request.output_tokens
+
+    def release(self, request_id: int) -> None:
+        """Forget an ended request."""
+        self._remaining.pop(request_id, None)
+
+    def execute(self, plan: StepPlan, now_ns: int) -> StepResult:
+        """Run the plan's program on the lanes; the step ends when it samples."""
+        num_layers = self._truth.num_layers
+        program, self._carry = build(plan, self._carry, num_layers)
+        durations = Durations(plan, self._truth)
+        cohorts = tuple([step.cohort for step in plan.cohorts])
+        spans: list[OpSpan] | None = None
+        if self._keeper.wants(plan, plan.strategy):
+            spans = self._record(plan, durations)
+        end_ns = self.machine.run(program, cohorts, durations.of, now_ns)
+        for step in plan.cohorts:
+            if step.samples(num_layers):
+                self.machine.tickets.pop(step.cohort, None)
+        if program.shape.has_offload:
+            self._remember_copies(plan)
+        result = self._sample(plan, now_ns, end_ns)
+        if spans is not None:
+            self._stop_recording(end_ns)
+            self._keeper.keep(plan, result, spans)
+        return result
+
+    @property
+    def busy_ns(self) -> tuple[int, ...]:
+        """Busy time per lane, in the order of records.LANES."""
+        return self.machine.busy_ns
+
+    @property
+    def overlap_ns(self) -> int:
+        """Time in which GPU and CPU lane both worked."""
+        return self.machine.overlap_ns
+
+    @property
+    def idle_ns(self) -> tuple[int, ...]:
+        """GPU idle time by reason, in the order of records.IDLE_REASONS."""
+        return tuple(self.machine.idle)
+
+    @property
+    def timelines(self) -> tuple[StepTimeline, ...]:
+        """Representative steps with all their ops."""
+        return self._keeper.timelines()
+
+    def joinable(self, cohorts: tuple[int, ...], now_ns: int) -> frozenset[int]:
+        """Cohorts whose CPU attention is done by now."""
+        machine = self.machine
+        return frozenset(
+            cohort for cohort in cohorts if machine.cpu.is_done(machine.tickets[cohort], now_ns)
+        )
+
+    def copied(self, now_ns: int) -> tuple[int, ...]:
+        """Sequences whose prompt KV has reached the host; each is reported once."""
+        if not self._copies:
+            return ()
+        lane = self.machine.side["d2h"]
+        done = [copy for copy in self._copies if lane.is_done(copy[0], now_ns)]
+        self._copies = [copy for copy in self._copies if copy not in done]
+        return tuple(sequence for _, sequences in done for sequence in sequences)
+
+    def next_completion_ns(self) -> int | None:
+        """When the oldest outstanding prompt copy completes."""
+        if not self._copies:
+            return None
+        return self.machine.side["d2h"].finish(self._copies[0][0])
+
+    def idle_until(self, time_ns: int) -> None:
+        """Let the GPU idle for want of work."""
+        self.machine.idle_until(time_ns)
+
+    def _remember_copies(self, plan: StepPlan) -> None:
+        """The step's last layer is the last to leave; its job completes the prompt's copy."""
+        sequences = tuple(
+            chunk.sequence
+            for chunk in plan.batches[0].chunks
+            if chunk.tier is Tier.CPU and chunk.is_last
+        )
+        job = self.machine.register("offload")
+        if sequences and isinstance(job, Job):
+            self._copies.append((job, sequences))
+
+    def _sample(self, plan: StepPlan, start_ns: int, end_ns: int) -> StepResult:
+        rows: list[int] = []
+        for batch in plan.batches:
+            rows += batch.gpu_rows
+            rows += batch.in_layer_rows
+            rows += [chunk.sequence for chunk in batch.chunks if chunk.is_last]
+        for step in plan.cohorts:
+            if step.samples(self._truth.num_layers):
+                rows += step.rows
+        finished = []
+        remaining = self._remaining
+        for row in rows:
+            left = remaining[row] - 1
+            remaining[row] = left
+            if left <= 0:
+                finished.append(row)
+        tokens = tuple([(row, 1) for row in rows])
+        return StepResult(start_ns, end_ns, tokens, frozenset(finished))
+
+    def _record(self, plan: StepPlan, durations: Durations) -> list[OpSpan]:
+        """Write down every op of the step about to run; all of its layers will be simulated."""
+        spans: list[OpSpan] = []
+
+        def add(op: OpTemplate, layer: int | None, start: int, end: int) -> None:
+            at = None if op.kind in {"schedule", "embed", "head"} else layer
+            rows = durations.rows(op)
+            spans.append(OpSpan(plan.index, op.lane, op.kind, op.group, at, rows, start, end))
+
+        def add_slice(tag: object, start: int, end: int) -> None:
+            if isinstance(tag, tuple) and end > start:
+                op, layer = tag
+                spans.append(OpSpan(plan.index, op.lane, op.kind, "", layer, 0, start, end))
+
+        self.machine.span_sink = add
+        for lane in self.machine.side.values():
+            lane.sink = add_slice
+        return spans
+
+    def _stop_recording(self, time_ns: int) -> None:
+        self.machine.flush(time_ns)
+        self.machine.span_sink = None
+        for lane in self.machine.side.values():
+            lane.sink = None

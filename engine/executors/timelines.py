@@ -1,0 +1,51 @@
+"""Which steps to keep op by op: the latest of each kind at growing intervals, so that a run of
+any length costs a handful of fully simulated steps.
+"""
+
+from apexbench.engine.plan import StepPlan, StepResult
+from apexbench.records import OpSpan, StepRecord, StepTimeline
+
+Kind = tuple[str, bool]  # strategy, whether prompts are computed
+
+
+class TimelineKeeper:
+    """Keeps the 2^k-th step of every kind, the newest one winning."""
+
+    __slots__ = ("_kept", "_seen")
+
+    def __init__(self) -> None:
+        self._seen: dict[Kind, int] = {}
+        self._kept: dict[Kind, StepTimeline] = {}
+
+    def wants(self, plan: StepPlan, strategy: str) -> bool:
+        """Whether the step about to run should be recorded; counts it."""
+        kind = (strategy, plan.is_decode_only)
+        seen = self._seen.get(kind, 0) + 1
+        self._seen[kind] = seen
+        return seen & (seen - 1) == 0
+
+    def keep(self, plan: StepPlan, result: StepResult, spans: list[OpSpan]) -> None:
+        """File a recorded step."""
+        record = StepRecord(
+            index=plan.index,
+            start_ns=result.start_ns,
+            end_ns=result.end_ns,
+            strategy=plan.strategy,
+            prefill_tokens=sum(batch.prefill_tokens for batch in plan.batches),
+            gpu_rows=sum(len(batch.gpu_rows) for batch in plan.batches),
+            in_layer_rows=sum(len(batch.in_layer_rows) for batch in plan.batches),
+            deferred_rows=sum(len(step.rows) for step in plan.cohorts),
+            output_tokens=sum(count for _, count in result.tokens),
+        )
+        ordered = tuple(sorted(spans, key=lambda span: (span.lane, span.start_ns, span.end_ns)))
+        self._kept[plan.strategy, plan.is_decode_only] = StepTimeline(record, ordered)
+
+    def timelines(self) -> tuple[StepTimeline, ...]:
+        """Per strategy its more frequent kind, the most frequent strategy first."""
+        best: dict[str, tuple[int, StepTimeline]] = {}
+        for kind, timeline in self._kept.items():
+            count = self._seen[kind]
+            if count > best.get(kind[0], (0, timeline))[0]:
+                best[kind[0]] = (count, timeline)
+        ranked = sorted(best.items(), key=lambda item: (-item[1][0], item[0]))
+        return tuple(timeline for _, (_, timeline) in ranked)

@@ -1,0 +1,112 @@
+"""What a step will do (StepPlan) and what it did (StepResult). Frozen data between all parts."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from apexbench.engine.sequence import Tier
+
+
+class CohortAction(StrEnum):
+    """What a deferred cohort does in this step; a cohort that is not in the plan is frozen."""
+
+    ENTER = "enter"  # pre(0): its token begins
+    JOIN = "join"  # one layer: post(l) and pre(l+1)
+    PROMOTE = "promote"  # join post(l), then ride in-layer to the end and sample in this step
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillChunk:
+    """`new_tokens` of a prompt after `context_tokens` already computed; the last one samples."""
+
+    sequence: int
+    new_tokens: int
+    context_tokens: int
+    tier: Tier
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SubBatch:
+    """One unified linear batch. KV tokens are sums over rows of what attention reads."""
+
+    chunks: tuple[PrefillChunk, ...] = ()
+    gpu_rows: tuple[int, ...] = ()
+    gpu_kv_tokens: int = 0
+    in_layer_rows: tuple[int, ...] = ()
+    in_layer_kv_tokens: int = 0
+
+    @property
+    def prefill_tokens(self) -> int:
+        """Prompt tokens in the batch."""
+        return sum(chunk.new_tokens for chunk in self.chunks)
+
+    @property
+    def linear_rows(self) -> int:
+        """Rows of the batch's matrix products, cohorts not counted."""
+        return self.prefill_tokens + len(self.gpu_rows) + len(self.in_layer_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class CohortStep:
+    """A cohort's part in this step; `layer` is where its CPU result is awaited (0 on ENTER)."""
+
+    cohort: int
+    action: CohortAction
+    layer: int
+    rows: tuple[int, ...]
+    kv_tokens: int
+
+    def samples(self, num_layers: int) -> bool:
+        """True when its rows get their token at the end of this step."""
+        if self.action is CohortAction.JOIN:
+            return self.layer == num_layers - 1
+        return self.action is CohortAction.PROMOTE
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One engine iteration: one or two sub-batches, cohorts, and KV that changes tier.
+
+    `swap_in_tokens` and `swap_out_tokens` are never both non-zero.
+    """
+
+    index: int
+    batches: tuple[SubBatch, ...]
+    cohorts: tuple[CohortStep, ...] = ()
+    swap_in_tokens: int = 0
+    swap_out_tokens: int = 0
+
+    @property
+    def strategy(self) -> str:
+        """The name of what this plan does, derived from its parts."""
+        has_in_layer = any(batch.in_layer_rows for batch in self.batches)
+        if self.cohorts:
+            return "fused" if has_in_layer else "deferred"
+        if len(self.batches) > 1:
+            return "two_batch"
+        return "in_layer" if has_in_layer else "gpu_only"
+
+    @property
+    def num_linear_rows(self) -> int:
+        """Rows of all sub-batches."""
+        return sum(batch.linear_rows for batch in self.batches)
+
+    @property
+    def is_decode_only(self) -> bool:
+        """True when no prompt token is computed."""
+        return not any(batch.chunks for batch in self.batches)
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What an executor did with a plan. Times are nanoseconds on the run's clock.
+
+    `tokens` has (sequence, tokens produced) for every row that sampled; `finished` those whose
+    output is complete; `failed` those the executor could not serve, with the reason.
+    """
+
+    start_ns: int
+    end_ns: int
+    tokens: tuple[tuple[int, int], ...]
+    finished: frozenset[int] = frozenset()
+    failed: tuple[tuple[int, str], ...] = field(default=())

@@ -1,0 +1,95 @@
+"""What a policy sees and what it may decide. Policies place work; the scheduler keeps the books."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from apexbench.engine.costs import CostModel
+from apexbench.engine.plan import PrefillChunk
+from apexbench.engine.thresholds import Thresholds
+
+
+class Row(Protocol):
+    """A decoding sequence as a policy may see it; reading only."""
+
+    @property
+    def id(self) -> int:
+        """The sequence."""
+        ...
+
+    @property
+    def computed(self) -> int:
+        """KV tokens stored; the next step reads one more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The work at hand. GPU rows always run; `cpu_rows` are free to start a token, oldest first.
+
+    `deferred_rows` counts rows inside the `num_cohorts` outstanding cohorts.
+    """
+
+    chunks: tuple[PrefillChunk, ...]
+    num_gpu_rows: int
+    gpu_kv_tokens: int
+    cpu_rows: tuple[Row, ...]
+    num_cohorts: int
+    deferred_rows: int
+    steps_since_entry: int
+
+    @property
+    def prefill_tokens(self) -> int:
+        """Prompt tokens in the step."""
+        return sum(chunk.new_tokens for chunk in self.chunks)
+
+    @property
+    def base_rows(self) -> int:
+        """Linear rows of the GPU's own work."""
+        return self.num_gpu_rows + self.prefill_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A policy's decision about CPU rows (by sequence id, each at most once) and prompts.
+
+    `in_layer_a` ride with the GPU's own work, `in_layer_b` form the second sub-batch, `enter`
+    begins a deferred cohort. `freezes_cohorts` leaves outstanding cohorts where they are,
+    `promotes_cohorts` carries them to the end of their token in this step. `drops` are CPU-bound
+    prompts (sequence ids) whose chunk is left for a later step.
+    """
+
+    in_layer_a: tuple[int, ...] = ()
+    in_layer_b: tuple[int, ...] = ()
+    enter: tuple[int, ...] = ()
+    drops: tuple[int, ...] = ()
+    freezes_cohorts: bool = False
+    promotes_cohorts: bool = False
+
+
+GPU_ONLY = Choice(freezes_cohorts=True)
+
+
+class Policy(Protocol):
+    """Decides, each step, what the CPU does. Constructed once per run with its belief."""
+
+    @property
+    def name(self) -> str:
+        """Registered name."""
+        ...
+
+    @property
+    def uses_cpu(self) -> bool:
+        """True when sequences may live on the host."""
+        ...
+
+    def choose(self, work: Candidates) -> Choice:
+        """The decision for one step; must not keep references to rows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyContext:
+    """What a policy is built from: its belief (never the truth) and its thresholds."""
+
+    belief: CostModel
+    thresholds: Thresholds

@@ -1,0 +1,384 @@
+"""The step program: every strategy defined once, as ops on lanes with their dependencies.
+
+`build(plan, carry)` is pure. A program is a prologue, segments of layers with equal ops, and an
+epilogue; `expand()` writes it out op by op. GPU ops run in program order, which is what makes
+sub-batches alternate and lets a cohort join one layer per step:
+
+    one batch   pre(0) · attn(l) · post(l)+pre(l+1) · … · post(L-1) · head
+    two batches A and B   pre_A(0) · attn_A(l) · post_B(l-1)+pre_B(l) · post_A(l)+pre_A(l+1) · …
+
+A name signalled by an op is a completion register: whoever waits on it gets the latest value;
+`name.prev` is the value before that. Deferred work and bulk copies have priority 1 on their lanes:
+they take the time that priority 0 leaves.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+
+from apexbench.engine.plan import CohortAction, StepPlan
+from apexbench.engine.sequence import Tier
+from apexbench.errors import InvariantError
+
+URGENT, DEFERRABLE = 0, 1
+
+
+class OpTemplate(NamedTuple):
+    """One op, the same for every layer of its segment.
+
+    `group` is the rows it works on: "A", "B", "c0" (the plan's first cohort) or "" for the step.
+    `cohorts` are further cohorts whose rows take part in a launch group.
+    """
+
+    kind: str
+    lane: str
+    group: str
+    waits: tuple[str, ...]
+    signal: str
+    priority: int = URGENT
+    cohorts: tuple[int, ...] = ()
+    keeps_previous: bool = False
+    is_per_layer: bool = False  # one copy per layer, all issued here, in layer order
+
+
+class Segment(NamedTuple):
+    """`num_layers` consecutive layers, starting at `first_layer`, that run the same ops."""
+
+    first_layer: int
+    num_layers: int
+    ops: tuple[OpTemplate, ...]
+
+
+class Shape(NamedTuple):
+    """All that a program's structure depends on: equal shapes share one program."""
+
+    num_layers: int
+    has_two_batches: bool
+    in_layer_a: bool
+    in_layer_b: bool
+    has_offload: bool
+    has_reread: bool
+    has_swap_in: bool
+    has_swap_out: bool
+    cohorts: tuple[tuple[CohortAction, int], ...]  # action and layer, in plan order
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Ops of one step, compact. A wait on "name@" means the layer at hand of a per-layer op."""
+
+    shape: Shape
+    prologue: tuple[OpTemplate, ...]
+    segments: tuple[Segment, ...]
+    epilogue: tuple[OpTemplate, ...]
+
+
+class Op(NamedTuple):
+    """One op written out. `deps` are indices of earlier ops; `tickets` cohorts (by plan position)
+    whose CPU result of the previous step it awaits; `leaves` is the cohort it works for when its
+    own result is awaited only in the next step.
+    """
+
+    kind: str
+    lane: str
+    group: str
+    layer: int | None
+    priority: int
+    cohorts: tuple[int, ...]
+    deps: tuple[int, ...]
+    tickets: tuple[int, ...] = ()
+    leaves: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingCohort:
+    """A cohort between two steps: its CPU result is awaited at `layer`; it owns its buffers."""
+
+    layer: int
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """What outlives a step: cohorts by id. Executors keep tickets and buffers beside it."""
+
+    cohorts: Mapping[int, WaitingCohort] = field(default_factory=dict)
+
+
+def build(plan: StepPlan, carry: Carry, num_layers: int) -> tuple[Program, Carry]:
+    """The program of `plan` and the carry after it. InvariantError if they contradict."""
+    outstanding = dict(carry.cohorts)
+    for step in plan.cohorts:
+        _check(step.cohort, step.action, step.layer, step.rows, outstanding)
+        if step.samples(num_layers):
+            outstanding.pop(step.cohort, None)
+        else:
+            after = 0 if step.action is CohortAction.ENTER else step.layer + 1
+            outstanding[step.cohort] = WaitingCohort(after, step.rows)
+    return _program(shape_of(plan, num_layers)), Carry(outstanding)
+
+
+def _check(
+    cohort: int,
+    action: CohortAction,
+    layer: int,
+    rows: tuple[int, ...],
+    outstanding: Mapping[int, WaitingCohort],
+) -> None:
+    waiting = outstanding.get(cohort)
+    if action is CohortAction.ENTER:
+        if waiting is not None:
+            raise InvariantError(f"cohort {cohort} entered twice")
+    elif waiting != WaitingCohort(layer, rows):
+        raise InvariantError(f"cohort {cohort} does not wait at layer {layer} with these rows")
+
+
+def shape_of(plan: StepPlan, num_layers: int) -> Shape:
+    """The structural key of a plan."""
+    first = plan.batches[0]
+    cpu_chunks = [chunk for chunk in first.chunks if chunk.tier is Tier.CPU]
+    return Shape(
+        num_layers=num_layers,
+        has_two_batches=len(plan.batches) > 1,
+        in_layer_a=bool(first.in_layer_rows),
+        in_layer_b=len(plan.batches) > 1 and bool(plan.batches[1].in_layer_rows),
+        has_offload=bool(cpu_chunks),
+        has_reread=any(chunk.context_tokens for chunk in cpu_chunks),
+        has_swap_in=plan.swap_in_tokens > 0,
+        has_swap_out=plan.swap_out_tokens > 0,
+        cohorts=tuple((step.action, step.layer) for step in plan.cohorts),
+    )
+
+
+@lru_cache(maxsize=8192)
+def _program(shape: Shape) -> Program:
+    return Program(
+        shape=shape,
+        prologue=_prologue(shape),
+        segments=tuple(_segments(shape)),
+        epilogue=_epilogue(shape),
+    )
+
+
+def _prologue(shape: Shape) -> tuple[OpTemplate, ...]:
+    entering = _with_action(shape, CohortAction.ENTER)
+    ops = [OpTemplate("schedule", "host", "", (), "ready"), *_swaps(shape)]
+    ops.append(OpTemplate("embed", "gpu", "A", ("ready",), "embed", cohorts=entering))
+    if shape.has_reread:
+        ops.append(_reread())
+    waits = ("embed", "swap_out@") if shape.has_swap_out else ("embed",)
+    ops.append(OpTemplate("pre", "gpu", "A", waits, "launch.A", cohorts=entering))
+    for cohort in entering:
+        ops += _defer(cohort)
+    return tuple(ops)
+
+
+def _swaps(shape: Shape) -> list[OpTemplate]:
+    """KV that changes tier: queued at once for all layers, awaited layer by layer."""
+    ops = []
+    if shape.has_swap_out:
+        ops.append(_bulk("swap_out", "d2h", ("ready",), is_per_layer=True))
+    if shape.has_swap_in:
+        ops.append(_bulk("swap_in", "h2d", ("ready",), is_per_layer=True))
+    return ops
+
+
+def _bulk(
+    kind: str, lane: str, waits: tuple[str, ...], *, is_per_layer: bool = False
+) -> OpTemplate:
+    group = "" if is_per_layer else "A"
+    return OpTemplate(
+        *(kind, lane, group, waits, kind, DEFERRABLE),
+        keeps_previous=not is_per_layer,
+        is_per_layer=is_per_layer,
+    )
+
+
+def _epilogue(shape: Shape) -> tuple[OpTemplate, ...]:
+    head = OpTemplate("head", "gpu", "", ("launch.A",), "sampled")
+    if not shape.has_two_batches:
+        return (head,)
+    last = OpTemplate("post", "gpu", "B", _result_of(shape.in_layer_b, "B"), "launch.B")
+    return (last, head)
+
+
+def _segments(shape: Shape) -> Iterator[Segment]:
+    """Layers grouped where their ops are equal: joins, the first and the last stand alone."""
+    special = {layer for action, layer in shape.cohorts if action is not CohortAction.ENTER}
+    edges = {0, shape.num_layers - 1} if shape.has_two_batches else {shape.num_layers - 1}
+    start = 0
+    for layer in sorted(special | edges):
+        if layer > start:
+            yield Segment(start, layer - start, _layer_ops(shape, start))
+        yield Segment(layer, 1, _layer_ops(shape, layer))
+        start = layer + 1
+
+
+def _layer_ops(shape: Shape, layer: int) -> tuple[OpTemplate, ...]:
+    joining = tuple(
+        i for i, (action, at) in enumerate(shape.cohorts)
+        if at == layer and action is not CohortAction.ENTER
+    )  # fmt: skip
+    riding = tuple(
+        i for i, (action, at) in enumerate(shape.cohorts)
+        if at < layer and action is CohortAction.PROMOTE
+    )  # fmt: skip
+    leaving = tuple(i for i in joining if shape.cohorts[i][0] is CohortAction.JOIN)
+    is_last = layer == shape.num_layers - 1
+    plain = shape._replace(cohorts=())  # so that equal layers of different shapes share their ops
+    return _ops_of_layer(plain, joining, riding, () if is_last else leaving, layer == 0, is_last)
+
+
+@lru_cache(maxsize=4096)
+def _ops_of_layer(
+    shape: Shape,
+    joining: tuple[int, ...],
+    riding: tuple[int, ...],
+    leaving: tuple[int, ...],
+    is_first: bool,
+    is_last: bool,
+) -> tuple[OpTemplate, ...]:
+    """Everything between pre(l) of batch A and the launch group that begins layer l + 1."""
+    ops = _in_layer("A") if shape.in_layer_a else []
+    for cohort in riding:
+        ops += _in_layer(f"c{cohort}", launch="A")
+    ops += _prompt_traffic(shape, is_last)
+    ops.append(_gpu_attention(shape, is_last))
+    if shape.has_two_batches:
+        ops += _second_batch(shape, is_first)
+    ops += [OpTemplate("recv", "h2d", f"c{c}", (f"ticket.c{c}",), f"recv.c{c}") for c in joining]
+    ops.append(_launch(shape, joining + riding, is_last))
+    for cohort in leaving:
+        ops += _defer(cohort)
+    return tuple(ops)
+
+
+def _in_layer(group: str, launch: str | None = None) -> list[OpTemplate]:
+    """Rows that leave for the CPU and are back before post(l) of the same layer."""
+    return [
+        OpTemplate("send", "d2h", group, (f"launch.{launch or group}",), f"send.{group}"),
+        OpTemplate("attn_cpu", "cpu", group, (f"send.{group}",), f"cpu.{group}"),
+        OpTemplate("recv", "h2d", group, (f"cpu.{group}",), f"recv.{group}"),
+    ]
+
+
+def _defer(cohort: int) -> list[OpTemplate]:
+    """A cohort leaves after its launch group; the result is awaited one step later."""
+    group = f"c{cohort}"
+    return [
+        OpTemplate("send", "d2h", group, ("launch.A",), f"send.{group}"),
+        OpTemplate("attn_cpu", "cpu", group, (f"send.{group}",), f"ticket.{group}", DEFERRABLE),
+    ]
+
+
+def _prompt_traffic(shape: Shape, is_last: bool) -> list[OpTemplate]:
+    """Bulk KV of CPU-bound prompts: out after pre(l); earlier chunks back one layer ahead.
+
+    Two layers of staging: a layer's slot is reused two layers later, hence the waits on `.prev`.
+    """
+    ops = []
+    if shape.has_offload:
+        ops.append(_bulk("offload", "d2h", ("launch.A",)))
+    if shape.has_reread and not is_last:
+        ops.append(_reread())
+    return ops
+
+
+def _reread() -> OpTemplate:
+    return _bulk("reread", "h2d", ("ready", "attn.A"))
+
+
+def _gpu_attention(shape: Shape, is_last: bool) -> OpTemplate:
+    waits = ["launch.A"]
+    if shape.has_swap_in:
+        waits.append("swap_in@")
+    if shape.has_reread:
+        waits.append("reread" if is_last else "reread.prev")
+    return OpTemplate("attn_gpu", "gpu", "A", tuple(waits), "attn.A")
+
+
+def _second_batch(shape: Shape, is_first: bool) -> list[OpTemplate]:
+    kind = "pre" if is_first else "launch"
+    waits = ("ready",) if is_first else _result_of(shape.in_layer_b, "B")
+    ops = [OpTemplate(kind, "gpu", "B", waits, "launch.B")]
+    return ops + (_in_layer("B") if shape.in_layer_b else [])
+
+
+def _launch(shape: Shape, cohorts: tuple[int, ...], is_last: bool) -> OpTemplate:
+    waits = ["attn.A", *_result_of(shape.in_layer_a, "A"), *(f"recv.c{c}" for c in cohorts)]
+    if shape.has_offload:
+        waits.append("offload.prev")
+    if shape.has_swap_out and not is_last:
+        waits.append("swap_out@+1")
+    kind = "post" if is_last else "launch"
+    return OpTemplate(kind, "gpu", "A", tuple(waits), "launch.A", cohorts=cohorts)
+
+
+def _result_of(has_cpu_rows: bool, group: str) -> tuple[str, ...]:
+    return (f"recv.{group}",) if has_cpu_rows else ()
+
+
+def _with_action(shape: Shape, wanted: CohortAction) -> tuple[int, ...]:
+    return tuple(i for i, (action, _) in enumerate(shape.cohorts) if action is wanted)
+
+
+def expand(program: Program) -> tuple[Op, ...]:
+    """The program op by op with explicit dependencies, as an executor on hardware issues it."""
+    return tuple(_Expansion(program).ops())
+
+
+class _Expansion:
+    """Follows the completion registers: the last op that signalled a name is the dependency."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._written: list[Op] = []
+        self._latest: dict[str, int] = {}
+
+    def ops(self) -> list[Op]:
+        for template in self._program.prologue:
+            if template.is_per_layer:
+                self._add_per_layer(template)
+            else:
+                self._add(template, None if template.kind in {"schedule", "embed"} else 0)
+        for segment in self._program.segments:
+            for layer in range(segment.first_layer, segment.first_layer + segment.num_layers):
+                for template in segment.ops:
+                    self._add(template, layer)
+        for template in self._program.epilogue:
+            self._add(template, None)
+        return self._written
+
+    def _add_per_layer(self, template: OpTemplate) -> None:
+        for layer in range(self._program.shape.num_layers):
+            self._add(template._replace(signal=f"{template.signal}@{layer}"), layer)
+
+    def _add(self, template: OpTemplate, layer: int | None) -> None:
+        names = [self._register(name, layer) for name in template.waits]
+        own = template.signal
+        is_ticket = own.startswith("ticket.")
+        self._written.append(
+            Op(
+                *(template.kind, template.lane, template.group, layer, template.priority),
+                cohorts=template.cohorts,
+                deps=tuple(sorted({self._latest[n] for n in names if n in self._latest})),
+                tickets=tuple(
+                    int(n.removeprefix("ticket.c"))
+                    for n in names
+                    if n.startswith("ticket.") and n not in self._latest
+                ),
+                leaves=int(own.removeprefix("ticket.c")) if is_ticket else None,
+            )
+        )
+        if template.keeps_previous and own in self._latest:
+            self._latest[f"{own}.prev"] = self._latest[own]
+        self._latest[own] = len(self._written) - 1
+
+    @staticmethod
+    def _register(name: str, layer: int | None) -> str:
+        """ "swap_out@" is the layer at hand, "swap_out@+1" the next."""
+        if "@" not in name:
+            return name
+        stem, offset = name.split("@")
+        return f"{stem}@{(layer or 0) + int(offset or 0)}"

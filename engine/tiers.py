@@ -1,0 +1,84 @@
+"""KV memory of both tiers: who owns which blocks, and moving a whole sequence between tiers."""
+
+from apexbench.engine.blocks import BlockPool
+from apexbench.engine.sequence import Sequence, Tier
+
+
+class KvMemory:
+    """The GPU pool and, for hybrid policies, the host pool. A sequence lives in one of them."""
+
+    __slots__ = ("_leaving", "cpu", "gpu", "watermark_blocks")
+
+    def __init__(self, gpu: BlockPool, cpu: BlockPool | None, watermark: float) -> None:
+        self.gpu = gpu
+        self.cpu = cpu
+        self.watermark_blocks = int(watermark * gpu.num_blocks)
+        self._leaving: list[list[int]] = []  # host blocks that a swap-in still reads
+
+    def pool(self, tier: Tier) -> BlockPool:
+        """The pool of a tier; asking for a host pool that does not exist is a bug."""
+        if tier is Tier.GPU:
+            return self.gpu
+        assert self.cpu is not None
+        return self.cpu
+
+    @property
+    def max_sequence_tokens(self) -> int:
+        """Tokens of the longest sequence that some tier can hold alone."""
+        return max(self.gpu.num_tokens, self.cpu.num_tokens if self.cpu else 0)
+
+    def missing_blocks(self, sequence: Sequence) -> int:
+        """Blocks the sequence needs for its next token beyond those it owns."""
+        pool = self.pool(sequence.tier)
+        return pool.blocks_for(sequence.computed + 1) - len(sequence.blocks)
+
+    def grow(self, sequence: Sequence) -> bool:
+        """Reserve the next token's block; False when the pool is out of blocks."""
+        missing = self.missing_blocks(sequence)
+        if missing <= 0:
+            return True
+        pool = self.pool(sequence.tier)
+        if missing > pool.num_free:
+            return False
+        sequence.blocks += pool.allocate(missing)
+        return True
+
+    def admit(self, sequence: Sequence, tier: Tier, *, respects_watermark: bool) -> bool:
+        """Give a sequence the blocks of everything it must prefill; False when they do not fit."""
+        pool = self.pool(tier)
+        needed = pool.blocks_for(sequence.target)
+        reserve = self.watermark_blocks if respects_watermark and tier is Tier.GPU else 0
+        if needed + reserve > pool.num_free:
+            return False
+        sequence.tier = tier
+        sequence.blocks = pool.allocate(needed)
+        return True
+
+    def move(self, sequence: Sequence, tier: Tier) -> bool:
+        """Move a decoding sequence with room for its next token; False when it does not fit.
+
+        The step program copies. It orders the reuse of GPU blocks behind the copy; host blocks
+        stay out of the pool until `settle()`, after the step.
+        """
+        pool = self.pool(tier)
+        needed = pool.blocks_for(sequence.computed + 1)
+        if needed > pool.num_free:
+            return False
+        if tier is Tier.GPU:
+            self._leaving.append(sequence.blocks)
+        else:
+            self.release(sequence)
+        sequence.tier = tier
+        sequence.blocks = pool.allocate(needed)
+        sequence.swaps += 1
+        return True
+
+    def settle(self) -> None:
+        """The step's copies are done: host blocks that were swapped in are free."""
+        for blocks in self._leaving:
+            self.pool(Tier.CPU).release(blocks)
+        self._leaving.clear()
+
+    def release(self, sequence: Sequence) -> None:
+        """Give all blocks back."""
+        self.pool(sequence.tier).release(sequence.blocks)
