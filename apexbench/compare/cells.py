@@ -1,0 +1,141 @@
+"""One cell of a comparison: a variant, a rate, a seed. Runs in any process with the same result."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apexbench.compare.scenarios import Placement
+from apexbench.engine.simulate import SimulationSpec, pools_of, simulate
+from apexbench.metrics import Measurement, measure
+from apexbench.records import NS_PER_S, RequestRecord, RunLog, StepTimeline, Workload
+from apexbench.result import Run, Slo, Span, Timeline
+
+CellProgress = Callable[[int], None]  # requests completed so far
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Everything a run needs. `rate_rps` None: all requests wait at t = 0."""
+
+    setting: str
+    placement: Placement
+    workload: Workload
+    slo: Slo
+    rate_rps: float | None
+    seed: int
+    keeps_details: bool  # time series, distributions and a timeline: for one seed only
+
+
+@dataclass(frozen=True, slots=True)
+class CellResult:
+    """What a cell found: its run, one column per request field, and sentences to pass on."""
+
+    run: Run
+    requests: Mapping[str, NDArray[np.float64] | NDArray[np.int64] | list[str]]
+    warnings: tuple[str, ...]
+    simulated_s: float
+
+
+def run_cell(cell: Cell, on_progress: CellProgress | None = None) -> CellResult:
+    """Simulate and measure one cell. Belief and truth are the same model here."""
+    placement = cell.placement
+    entry = placement.variant.entry
+    costs = placement.deployment.costs()
+    spec = SimulationSpec(
+        workload=cell.workload,
+        policy=entry.name,
+        belief=costs,
+        truth=costs,
+        pools=pools_of(placement.deployment, placement.capacity, uses_cpu=entry.uses_cpu),
+        thresholds=placement.thresholds,
+    )
+    tick = None if on_progress is None else (lambda completed, _: on_progress(completed))
+    log = simulate(spec, on_progress=tick)
+    measured = measure(
+        log, cell.workload.requests, cell.slo, rate_rps=cell.rate_rps, is_deferring=entry.defers
+    )
+    run = _run(cell, log, measured)
+    return CellResult(run, _columns(log.requests), measured.warnings, log.end_ns / NS_PER_S)
+
+
+def _run(cell: Cell, log: RunLog, measured: Measurement) -> Run:
+    placement = cell.placement
+    details = cell.keeps_details
+    is_backlog = cell.rate_rps is None
+    return Run(
+        setting=cell.setting,
+        variant=placement.variant.id,
+        policy=placement.variant.entry.name,
+        backend="sim",
+        seed=cell.seed,
+        weight_dtype=placement.deployment.weight_dtype,
+        gpu_kv_tokens=log.gpu_kv_tokens,
+        cpu_kv_tokens=log.cpu_kv_tokens,
+        trace_sha256=cell.workload.sha256,
+        served_set_sha256=measured.served_set_sha256,
+        window=measured.window,
+        metrics=measured.metrics,
+        latency_by_tier=measured.latency_by_tier,
+        decisions=measured.decisions,
+        lanes=measured.lanes,
+        gpu_idle=measured.gpu_idle,
+        overlap_s=measured.overlap_s,
+        latency_cdf=measured.latency_cdf if details else {},
+        series=measured.series if details else None,
+        timeline=_timeline(log.timelines) if details and is_backlog else None,
+        failures=measured.failures,
+        price_usd_per_hour=placement.deployment.price_usd_per_hour,
+    )
+
+
+def _timeline(timelines: tuple[StepTimeline, ...]) -> Timeline | None:
+    """The step kept for the run's most frequent strategy, relative to its own start."""
+    if not timelines:
+        return None
+    record, spans = timelines[0].record, timelines[0].spans
+    start = record.start_ns
+    return Timeline(
+        strategy=record.strategy,
+        start_s=start / NS_PER_S,
+        step_s=(record.end_ns - start) / NS_PER_S,
+        gpu_rows=record.gpu_rows,
+        in_layer_rows=record.in_layer_rows,
+        deferred_rows=record.deferred_rows,
+        prefill_tokens=record.prefill_tokens,
+        spans=tuple(
+            Span(
+                lane=span.lane,
+                kind=span.kind,
+                group=span.group,
+                layer=span.layer,
+                rows=span.rows,
+                start_s=(span.start_ns - start) / NS_PER_S,
+                end_s=(span.end_ns - start) / NS_PER_S,
+            )
+            for span in spans
+        ),
+    )
+
+
+def _columns(
+    records: tuple[RequestRecord, ...],
+) -> Mapping[str, NDArray[np.float64] | NDArray[np.int64] | list[str]]:
+    """Per-request columns; a time that does not exist is NaN."""
+    columns: dict[str, NDArray[np.float64] | NDArray[np.int64] | list[str]] = {
+        name: np.array([getattr(record, name) for record in records], dtype=np.int64)
+        for name in _COUNTS
+    }
+    for name in _TIMES:
+        values = [getattr(record, f"{name}_ns") for record in records]
+        columns[f"{name}_s"] = np.array(
+            [np.nan if value is None else value / NS_PER_S for value in values], dtype=np.float64
+        )
+    columns["status"] = [record.status.value for record in records]
+    columns["reason"] = [record.reason or "" for record in records]
+    return columns
+
+
+_COUNTS = ("id", "prompt_tokens", "output_tokens", "cpu_decode_tokens", "preemptions", "swaps")
+_TIMES = ("arrival", "start", "first_token", "end")

@@ -1,0 +1,71 @@
+"""Where a result was made: machine, versions, commit. Everything that may differ between runs."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import apexbench
+from apexbench.result import Environment
+
+_PACKAGES = ("numpy", "pandas", "plotly", "pyarrow", "pydantic", "rich", "scipy", "typer")
+
+
+def environment(*, wall_s: float, simulated_s: float) -> Environment:
+    """The environment of this process. SOURCE_DATE_EPOCH fixes the date."""
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain") if commit else None
+    return Environment(
+        created_at=_created_at(),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        cpu_model=_cpu_model(),
+        logical_cpus=os.cpu_count() or 1,
+        packages={name: _version(name) for name in _PACKAGES},
+        git_commit=commit,
+        is_git_dirty=None if changes is None else bool(changes),
+        wall_s=round(wall_s, 3),
+        simulated_s=round(simulated_s, 3),
+    )
+
+
+def _created_at() -> str:
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is not None and epoch.isdigit():
+        moment = datetime.fromtimestamp(int(epoch), UTC)
+    else:
+        moment = datetime.now(UTC)
+    return moment.isoformat(timespec="seconds")
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of git in the source tree; None for an installed package or without git."""
+    root = Path(apexbench.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True, text=True, timeout=5, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,159 @@
+"""Hardware, model and traffic of a comparison, with what each variant makes of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from apexbench.compare.variants import BASELINE, VariantSpec
+from apexbench.config import CompareConfig
+from apexbench.engine.capacity import KvCapacity
+from apexbench.engine.deployment import Deployment, deploy
+from apexbench.engine.simulate import capacity_for, thresholds_for
+from apexbench.engine.thresholds import Thresholds
+from apexbench.result import Slo
+from apexbench.workloads.context import ContextLimit
+from apexbench.workloads.sources import Source, resolve
+
+DEFAULT_GPU = "t4"
+# The pairings of the literature: what people run on these cards.
+DEFAULT_MODELS = {"t4": "llama-2-7b", "a10": "llama-3.1-8b"}
+DEFAULT_MODEL = "llama-3.1-8b"
+DEFAULT_WORKLOAD = "osc"
+# (gpu, workload): starved and long-output on the small card, real chat on the larger one.
+DEFAULT_SCENARIOS = (("t4", "osc"), ("t4", "reasoning"), ("a10", "azure-conv"))
+
+# Backlog runs must outlast the residence of deferred requests; open-loop runs must support a p90.
+BACKLOG_REQUESTS = 800
+OPEN_REQUESTS = 200
+# Long outputs: fewer, because each takes minutes of a small GPU's time.
+LONG_BACKLOG_REQUESTS = 240
+LONG_OPEN_REQUESTS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A variant on a scenario's hardware."""
+
+    variant: VariantSpec
+    deployment: Deployment
+    thresholds: Thresholds
+    capacity: KvCapacity
+
+    @property
+    def max_request_tokens(self) -> int:
+        """The longest request it can serve."""
+        on_cpu = self.capacity.cpu_kv_tokens if self.variant.entry.uses_cpu else 0
+        return max(self.capacity.gpu_kv_tokens, on_cpu)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scenario:
+    """One question before a rate is chosen. Every variant serves the same requests."""
+
+    id: str
+    source: Source
+    slo: Slo
+    max_context: ContextLimit
+    placements: tuple[Placement, ...]
+    backlog_requests: int
+    open_requests: int | None
+
+    @property
+    def baseline(self) -> Placement:
+        """gpu-only with the scenario's own weights."""
+        return next(p for p in self.placements if p.variant.id == BASELINE)
+
+    @property
+    def served_tokens(self) -> int:
+        """The longest request that every variant can serve: only those are compared."""
+        return min(placement.max_request_tokens for placement in self.placements)
+
+
+def scenarios(config: CompareConfig, variants: Sequence[VariantSpec]) -> tuple[Scenario, ...]:
+    """The scenarios a configuration asks for; the default set when it names no hardware, model or
+    traffic at all. UsageError or InputError in one sentence.
+    """
+    if config.gpu is None and config.model is None and config.workload is None:
+        pairs: Sequence[tuple[str, str]] = DEFAULT_SCENARIOS
+    else:
+        pairs = ((config.gpu or DEFAULT_GPU, config.workload or DEFAULT_WORKLOAD),)
+    return tuple(_scenario(config, variants, gpu, workload) for gpu, workload in pairs)
+
+
+def _scenario(
+    config: CompareConfig, variants: Sequence[VariantSpec], gpu: str, workload: str
+) -> Scenario:
+    source = resolve(workload)
+    model = config.model or DEFAULT_MODELS.get(gpu.partition(":")[0], DEFAULT_MODEL)
+    deployments = {variant.id: _deploy(config, variant, gpu, model) for variant in variants}
+    base = deployments[BASELINE]
+    limit = _context_limit(config, base)
+    placements = _placements(config, variants, deployments, limit.tokens)
+    backlog_requests, open_requests = _request_counts(config, source)
+    return Scenario(
+        id=f"{base.gpu.name}/{base.model.name}/{source.name}",
+        source=source,
+        slo=_slo(source, config.slo),
+        max_context=limit,
+        placements=placements,
+        backlog_requests=backlog_requests,
+        open_requests=open_requests,
+    )
+
+
+def _request_counts(config: CompareConfig, source: Source) -> tuple[int, int | None]:
+    """Requests of a backlog run and of an open-loop run; None = as many as the duration holds."""
+    backlog, open_loop = BACKLOG_REQUESTS, OPEN_REQUESTS
+    if source.is_long_output:
+        backlog, open_loop = LONG_BACKLOG_REQUESTS, LONG_OPEN_REQUESTS
+    if config.requests is not None:
+        return config.requests, config.requests
+    return backlog, None if config.duration is not None else open_loop
+
+
+def _deploy(config: CompareConfig, variant: VariantSpec, gpu: str, model: str) -> Deployment:
+    weights = variant.weights or ("fp16" if config.weights == "auto" else config.weights)
+    return deploy(
+        gpu=gpu,
+        host=config.host,
+        model=model,
+        weights=weights,
+        cpu_kernel=config.cpu_kernel,
+        cpu_threads=config.cpu_threads,
+        gpu_memory_utilization=config.gpu_memory_utilization,
+        gpu_kv_tokens=config.gpu_kv_tokens,
+    )
+
+
+def _context_limit(config: CompareConfig, deployment: Deployment) -> ContextLimit:
+    """What was asked for, but never beyond the positions the model knows."""
+    longest = deployment.model.max_position
+    if config.max_context is None:
+        return ContextLimit(longest, "drop")
+    asked = ContextLimit.parse(config.max_context)
+    return ContextLimit(min(asked.tokens, longest), asked.mode)
+
+
+def _placements(
+    config: CompareConfig,
+    variants: Sequence[VariantSpec],
+    deployments: Mapping[str, Deployment],
+    max_context: int,
+) -> tuple[Placement, ...]:
+    """Capacities. Hybrids stage prompts on the GPU, so the longest prompt that will be served
+    matters; the baseline's KV pool bounds it, because all variants serve the same requests.
+    """
+    base = thresholds_for(BASELINE, config.thresholds)
+    alone = capacity_for(deployments[BASELINE], BASELINE, base, 0).gpu_kv_tokens
+    longest = min(max_context, alone)
+    placed = []
+    for variant in variants:
+        policy = variant.entry.name
+        thresholds = thresholds_for(policy, config.thresholds)
+        capacity = capacity_for(deployments[variant.id], policy, thresholds, longest)
+        placed.append(Placement(variant, deployments[variant.id], thresholds, capacity))
+    return tuple(placed)
+
+
+def _slo(source: Source, overrides: Mapping[str, float]) -> Slo:
+    values = source.default_slo.model_dump() | {f"{k}_s": v for k, v in overrides.items()}
+    return Slo(**values)
