@@ -1,0 +1,192 @@
+"""`apexbench compare`: which policy for this GPU, host, model and traffic."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from apexbench.cli.exits import ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from apexbench.compare.comparison import Comparison
+    from apexbench.config import CompareConfig
+    from apexbench.result import Result
+
+STDOUT = "-"
+RESULT_FILE = "result.json"
+
+Text = str | None
+Texts = list[str] | None
+
+
+def compare(
+    gpu: Annotated[Text, typer.Option(help="GPU profile, or a .toml file.")] = None,
+    host: Annotated[Text, typer.Option(help="Host profile; default: the GPU's usual one.")] = None,
+    model: Annotated[Text, typer.Option(help="Model, or a Hugging Face config.json.")] = None,
+    workload: Annotated[
+        Text, typer.Option(help="Preset, fixed:IN/OUT, trace:PATH … (see: list workloads).")
+    ] = None,
+    policies: Annotated[
+        Texts, typer.Option(help="Policies, comma-separated; POLICY+int4 for other weights.")
+    ] = None,
+    rate: Annotated[
+        Texts, typer.Option(help="Requests/s, 'inf', or multiples of saturation such as 0.8x.")
+    ] = None,
+    requests: Annotated[Text, typer.Option(help="Requests per run.")] = None,
+    duration: Annotated[Text, typer.Option(help="Seconds of arrivals per run.")] = None,
+    seeds: Annotated[Text, typer.Option(help="How many seeds (default 3).")] = None,
+    seed: Annotated[Text, typer.Option(help="The first seed (default 0).")] = None,
+    slo: Annotated[
+        Texts, typer.Option(help="Target such as ttft=2 or tpot=0.2, seconds; repeatable.")
+    ] = None,
+    backend: Annotated[Text, typer.Option(help="Where it runs: sim.")] = None,
+    gpu_kv_tokens: Annotated[
+        Text, typer.Option(help="KV tokens on the GPU instead of the capacity model's.")
+    ] = None,
+    gpu_memory_utilization: Annotated[
+        Text, typer.Option(help="Share of GPU memory to use (default 0.95).")
+    ] = None,
+    max_context: Annotated[
+        Text, typer.Option(metavar="N[:drop|clip]", help="Longest request in tokens.")
+    ] = None,
+    cpu_kernel: Annotated[
+        Text, typer.Option(help="CPU attention kernel: paper, ispc or apexbench.")
+    ] = None,
+    cpu_threads: Annotated[Text, typer.Option(help="CPU threads (default: cores - 1).")] = None,
+    weights: Annotated[Text, typer.Option(help="fp16, int8 or int4.")] = None,
+    set_: Annotated[
+        Texts, typer.Option("--set", metavar="NAME=VALUE", help="Scheduler threshold; repeatable.")
+    ] = None,
+    jobs: Annotated[Text, typer.Option(help="Parallel processes; results do not change.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file (default: apexbench.toml if present).")
+    ] = None,
+    out: Annotated[Text, typer.Option(metavar="DIR", help="Directory for everything.")] = None,
+    json: Annotated[Text, typer.Option(metavar="PATH|-", help="The result document.")] = None,
+    html: Annotated[Text, typer.Option(metavar="PATH", help="The report.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict only.")] = False,
+) -> int:
+    """Compare policies on simulated hardware; writes result.json and report.html.
+
+    Without --gpu, --model and --workload: T4 and A10 with three workloads.
+    """
+    options = dict(locals())
+    file = options.pop("config")
+    options["thresholds"] = options.pop("set_")
+    resolved = _resolve(options, file)
+    return _Session(resolved, is_out_given=_is_out_given(resolved)).run()
+
+
+def _resolve(options: dict[str, object], file: Path | None) -> "CompareConfig":
+    from apexbench import config
+
+    return config.resolve(options, os.environ, config.locate(file, os.environ, Path.cwd()))
+
+
+def _is_out_given(config: "CompareConfig") -> bool:
+    """--json or --html alone ask for that file alone; otherwise the whole directory is written."""
+    wants_single_file = config.json_path is not None or config.html_path is not None
+    return config.provenance.get("out", "default") != "default" or not wants_single_file
+
+
+class _Session:
+    """One call of the command: prepare, run with progress, write, print."""
+
+    def __init__(self, config: "CompareConfig", *, is_out_given: bool) -> None:
+        from rich.console import Console
+
+        self._config = config
+        self._out = config.out if is_out_given else None
+        # With the document on stdout, everything for people goes to stderr.
+        self._console = Console(stderr=config.json_path == STDOUT, highlight=False)
+        self._errors = Console(stderr=True, highlight=False)
+
+    def run(self) -> int:
+        """The exit code."""
+        from apexbench.compare.comparison import Comparison
+
+        self._check_targets()
+        comparison = Comparison.prepare(self._config)
+        started = time.perf_counter()
+        self._run_with_progress(comparison)
+        if not comparison.results:
+            return self._nothing(comparison)
+        result = comparison.document(wall_s=time.perf_counter() - started)
+        self._write(result, comparison)
+        self._print(result)
+        return self._exit_code(comparison)
+
+    def _check_targets(self) -> None:
+        """Before anything runs: there is somewhere to put what it finds."""
+        from apexbench.files import ensure_writable_dir
+
+        if self._out is not None:
+            ensure_writable_dir(self._out)
+        for path in (self._config.json_path, self._config.html_path):
+            if path not in {None, STDOUT}:
+                ensure_writable_dir(Path(str(path)).absolute().parent)
+
+    def _run_with_progress(self, comparison: "Comparison") -> None:
+        from apexbench.cli.progress import Bars
+
+        is_shown = sys.stderr.isatty() and not self._config.quiet
+        with Bars(self._errors, is_shown=is_shown) as bars:
+            comparison.run(bars.phase)
+
+    def _nothing(self, comparison: "Comparison") -> int:
+        for sentence in comparison.failures:
+            self._errors.print(f"apexbench: {sentence}", markup=False, soft_wrap=True)
+        if comparison.is_interrupted:
+            self._errors.print("apexbench: interrupted before any run had ended; nothing written")
+        return self._exit_code(comparison)
+
+    def _write(self, result: "Result", comparison: "Comparison") -> None:
+        from apexbench.compare.outputs import write_all, write_text
+
+        if self._out is not None:
+            write_all(self._out, result, comparison.request_table())
+        if self._config.json_path is not None:
+            from apexbench.result import to_json
+
+            if self._config.json_path == STDOUT:
+                typer.echo(to_json(result), nl=False)
+            else:
+                write_text(Path(self._config.json_path), to_json(result))
+        if self._config.html_path is not None:
+            from apexbench.reports import html
+
+            write_text(Path(self._config.html_path), html.render(result))
+
+    def _print(self, result: "Result") -> None:
+        from apexbench.compare.advice import next_command
+        from apexbench.reports import terminal, verdicts
+
+        console = self._console
+        if self._config.quiet:
+            for verdict in verdicts.verdicts(result):
+                console.print(verdict.sentence, markup=False, soft_wrap=True)
+        else:
+            terminal.render(result, console)
+            self._print_files(console)
+        console.print(f"next: {next_command(result)}", markup=False, soft_wrap=True)
+
+    def _print_files(self, console: "Console") -> None:
+        if self._out is None:
+            return
+        out = self._out
+        console.print(
+            f"wrote {out / 'report.html'}, {out / RESULT_FILE}, {out / 'requests.parquet'},"
+            f" {out / 'summary.md'}, {out / 'trace.json'}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+    def _exit_code(self, comparison: "Comparison") -> int:
+        if comparison.is_interrupted:
+            return ExitCode.INTERRUPTED
+        return ExitCode.RUN_FAILED if comparison.failures else ExitCode.OK
