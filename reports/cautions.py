@@ -1,0 +1,55 @@
+"""Reasons to read a verdict with care; they qualify it, they do not change its numbers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from apexbench.reports.outcome import BASELINE, Outcome, Scenario
+from apexbench.result import Run
+
+EXPLORATORY = "exploratory"
+UNSTEADY = "too short to be steady"
+PROVISIONAL = frozenset({EXPLORATORY, UNSTEADY})  # a win or loss that may not last
+
+
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """A word for a label, and what is the matter."""
+
+    flag: str
+    text: str
+
+
+def cautions_of(outcome: Outcome, scenario: Scenario, candidate: str) -> Iterator[Caution]:
+    """What qualifies a verdict on a candidate against gpu-only."""
+    setting = scenario.any_setting
+    if setting.is_exploratory:
+        name = setting.workload_summary.name
+        yield Caution(EXPLORATORY, f"the request lengths of {name} are approximated.")
+    candidates = _runs(outcome, scenario, candidate)
+    yield from _unsteady(candidates + _runs(outcome, scenario, BASELINE))
+    yield from _idle_cpu(candidates)
+    yield from interrupted(outcome)
+
+
+def interrupted(outcome: Outcome) -> Iterator[Caution]:
+    """That the comparison was stopped before it was complete."""
+    if outcome.result.is_partial:
+        yield Caution("interrupted", "only the runs that finished are in this result.")
+
+
+def _runs(outcome: Outcome, scenario: Scenario, variant: str) -> tuple[Run, ...]:
+    return tuple(run for setting in scenario.judged for run in outcome.runs(setting, variant))
+
+
+def _unsteady(runs: tuple[Run, ...]) -> Iterator[Caution]:
+    short = [run for run in runs if not run.window.is_steady]
+    if short:
+        reason = f" ({short[0].window.reason})" if short[0].window.reason else ""
+        yield Caution(UNSTEADY, f"{len(short)} of the {len(runs)} runs used here{reason}.")
+
+
+def _idle_cpu(runs: tuple[Run, ...]) -> Iterator[Caution]:
+    strategies = {name for run in runs for name, steps in run.decisions.items() if steps}
+    if strategies == {"gpu_only"}:
+        text = f"every step of {runs[0].variant} was gpu_only in the runs used here."
+        yield Caution("CPU never used", text)
