@@ -25,6 +25,10 @@ class BlockPool:
         """Blocks owned by sequences."""
         return self.num_blocks - len(self._free)
 
+    def is_free(self, block: int) -> bool:
+        """True when nobody owns the block."""
+        return bool(self._is_free[block])
+
     @property
     def num_tokens(self) -> int:
         """Tokens the whole pool can hold."""

@@ -23,11 +23,12 @@ class Cohort:
 class CohortBook:
     """All outstanding cohorts, oldest first. Membership never changes between pre(0) and sample."""
 
-    __slots__ = ("_active", "_next_id", "steps_since_entry")
+    __slots__ = ("_active", "_next_id", "num_rows", "steps_since_entry")
 
     def __init__(self) -> None:
         self._active: dict[int, Cohort] = {}
         self._next_id = 0
+        self.num_rows = 0
         self.steps_since_entry = 1 << 30  # long ago: the first cohort may enter at once
 
     def __len__(self) -> int:
@@ -35,11 +36,6 @@ class CohortBook:
 
     def __iter__(self) -> Iterator[Cohort]:
         return iter(self._active.values())
-
-    @property
-    def num_rows(self) -> int:
-        """Rows in all cohorts."""
-        return sum(len(cohort.rows) for cohort in self._active.values())
 
     def ids(self) -> tuple[int, ...]:
         """Ids of outstanding cohorts."""
@@ -51,6 +47,7 @@ class CohortBook:
         cohort = Cohort(self._next_id, rows, ids, sum([row.computed + 1 for row in rows]))
         self._next_id += 1
         self._active[cohort.id] = cohort
+        self.num_rows += len(rows)
         self.steps_since_entry = 0
         for row in rows:
             row.cohort = cohort.id
@@ -58,9 +55,9 @@ class CohortBook:
 
     def steps(
         self, joinable: frozenset[int] | None, promote: bool, max_missed_polls: int
-    ) -> list[CohortStep]:
+    ) -> tuple[CohortStep, ...]:
         """What each outstanding cohort does; `joinable` None means that joins wait."""
-        steps = []
+        steps: list[CohortStep] = []
         action = CohortAction.PROMOTE if promote else CohortAction.JOIN
         for cohort in self._active.values():
             is_late = joinable is not None and cohort.id not in joinable
@@ -70,7 +67,7 @@ class CohortBook:
             steps.append(
                 CohortStep(cohort.id, action, cohort.layer, cohort.row_ids, cohort.kv_tokens)
             )
-        return steps
+        return tuple(steps)
 
     def freeze(self, max_frozen_steps: int) -> bool:
         """Leave all cohorts where they are for one step; False when one has waited too long."""
@@ -80,20 +77,23 @@ class CohortBook:
             cohort.frozen_steps += 1
         return True
 
-    def advance(self, steps: tuple[CohortStep, ...], num_layers: int) -> None:
-        """After the step: move on by one layer, or release the rows that sampled."""
+    def advance(self, steps: tuple[CohortStep, ...], num_layers: int) -> list[Sequence]:
+        """After the step: move on by one layer; returns the rows that sampled and are free."""
         self.steps_since_entry += 1
+        released: list[Sequence] = []
         for step in steps:
             cohort = self._active[step.cohort]
             cohort.frozen_steps = cohort.missed_polls = 0
             if step.samples(num_layers):
-                self.dissolve(cohort.id)
+                released += self.dissolve(cohort.id)
             elif step.action is CohortAction.JOIN:
                 cohort.layer += 1
+        return released
 
     def dissolve(self, cohort_id: int) -> tuple[Sequence, ...]:
         """Release the rows of a cohort: sampled, failed or dropped."""
         cohort = self._active.pop(cohort_id)
+        self.num_rows -= len(cohort.rows)
         for row in cohort.rows:
             row.cohort = None
         return cohort.rows

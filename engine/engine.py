@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
+from apexbench.engine.books import Ended
 from apexbench.engine.clock import Clock
 from apexbench.engine.executors.base import Executor
 from apexbench.engine.feeder import Feeder
 from apexbench.engine.plan import StepPlan, StepResult
 from apexbench.engine.recorder import Recorder
-from apexbench.engine.scheduler import Ended, Scheduler
+from apexbench.engine.scheduler import Scheduler
 from apexbench.errors import InvariantError
 from apexbench.records import RequestStatus
 
@@ -63,11 +64,13 @@ class Engine:
         return self._stop_ns is None or self._clock.now_ns() < self._stop_ns
 
     def _take_arrivals(self) -> None:
-        for request in self._feeder.due(self._clock.now_ns()):
-            self._executor.admit(request)
-            self._recorder.on_arrival(request, self._feeder.arrival_ns(request))
-            self._scheduler.add(request)
-        self._collect_ended()
+        now = self._clock.now_ns()
+        while due := self._feeder.due(now):  # a refusal lets the next of a closed loop in
+            for request in due:
+                self._executor.admit(request)
+                self._recorder.on_arrival(request, self._feeder.arrival_ns(request))
+                self._scheduler.add(request)
+            self._collect_ended()
 
     def _next_plan(self) -> StepPlan | None:
         now = self._clock.now_ns()
@@ -93,6 +96,8 @@ class Engine:
 
     def _wait(self) -> bool:
         """Let time pass until something can change; False when nothing will."""
+        if self._feeder.has_due(self._clock.now_ns()):  # what ended without a step made room
+            return True
         times = (self._feeder.next_arrival_ns(), self._executor.next_completion_ns())
         upcoming = [time for time in times if time is not None]
         if not upcoming:

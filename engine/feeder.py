@@ -16,7 +16,7 @@ class Feeder:
     def due(self, now_ns: int) -> list[Request]:
         """Requests that have arrived by now and were not handed out before."""
         arrived = []
-        while self._next < len(self._requests) and self._is_due(now_ns):
+        while self.has_due(now_ns):
             request = self._requests[self._next]
             self._next += 1
             self._in_flight += 1
@@ -24,6 +24,14 @@ class Feeder:
                 self._arrivals[request.id] = now_ns
             arrived.append(request)
         return arrived
+
+    def has_due(self, now_ns: int) -> bool:
+        """True when `due` would hand out a request now."""
+        if self._next >= len(self._requests):
+            return False
+        if self._concurrency is not None:
+            return self._in_flight < self._concurrency
+        return self._requests[self._next].arrival_ns <= now_ns
 
     def on_end(self, request_id: int) -> None:
         """A request has left the engine; in a closed loop that lets the next one in."""
@@ -48,8 +56,3 @@ class Feeder:
     def rest(self) -> tuple[Request, ...]:
         """Requests that were never handed out."""
         return self._requests[self._next :]
-
-    def _is_due(self, now_ns: int) -> bool:
-        if self._concurrency is not None:
-            return self._in_flight < self._concurrency
-        return self._requests[self._next].arrival_ns <= now_ns

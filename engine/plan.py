@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from apexbench.engine.sequence import Tier
 
@@ -38,7 +39,7 @@ class SubBatch:
     @property
     def prefill_tokens(self) -> int:
         """Prompt tokens in the batch."""
-        return sum(chunk.new_tokens for chunk in self.chunks)
+        return sum([chunk.new_tokens for chunk in self.chunks]) if self.chunks else 0
 
     @property
     def linear_rows(self) -> int:
@@ -46,9 +47,11 @@ class SubBatch:
         return self.prefill_tokens + len(self.gpu_rows) + len(self.in_layer_rows)
 
 
-@dataclass(frozen=True, slots=True)
-class CohortStep:
-    """A cohort's part in this step; `layer` is where its CPU result is awaited (0 on ENTER)."""
+class CohortStep(NamedTuple):
+    """A cohort's part in this step; `layer` is where its CPU result is awaited (0 on ENTER).
+
+    A named tuple because a step has dozens of them and a long run millions.
+    """
 
     cohort: int
     action: CohortAction
@@ -79,7 +82,9 @@ class StepPlan:
     @property
     def strategy(self) -> str:
         """The name of what this plan does, derived from its parts."""
-        has_in_layer = any(batch.in_layer_rows for batch in self.batches)
+        has_in_layer = False
+        for batch in self.batches:
+            has_in_layer = has_in_layer or bool(batch.in_layer_rows)
         if self.cohorts:
             return "fused" if has_in_layer else "deferred"
         if len(self.batches) > 1:
@@ -94,7 +99,7 @@ class StepPlan:
     @property
     def is_decode_only(self) -> bool:
         """True when no prompt token is computed."""
-        return not any(batch.chunks for batch in self.batches)
+        return not [batch for batch in self.batches if batch.chunks]
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,8 @@ class Program:
 class Op(NamedTuple):
     """One op written out. `deps` are indices of earlier ops; `tickets` cohorts (by plan position)
     whose CPU result of the previous step it awaits; `leaves` is the cohort it works for when its
-    own result is awaited only in the next step.
+    own result is awaited only in the next step. `awaits_offload`: also the last `offload` of all
+    earlier steps, whose staging it reuses or whose KV it reads.
     """
 
     kind: str
@@ -89,10 +90,10 @@ class Op(NamedTuple):
     deps: tuple[int, ...]
     tickets: tuple[int, ...] = ()
     leaves: int | None = None
+    awaits_offload: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingCohort:
+class WaitingCohort(NamedTuple):
     """A cohort between two steps: its CPU result is awaited at `layer`; it owns its buffers."""
 
     layer: int
@@ -110,28 +111,18 @@ def build(plan: StepPlan, carry: Carry, num_layers: int) -> tuple[Program, Carry
     """The program of `plan` and the carry after it. InvariantError if they contradict."""
     outstanding = dict(carry.cohorts)
     for step in plan.cohorts:
-        _check(step.cohort, step.action, step.layer, step.rows, outstanding)
-        if step.samples(num_layers):
-            outstanding.pop(step.cohort, None)
+        cohort, action, layer, rows, _ = step
+        waiting = outstanding.pop(cohort, None)
+        if action is CohortAction.ENTER:
+            if waiting is not None:
+                raise InvariantError(f"cohort {cohort} entered twice")
+            outstanding[cohort] = WaitingCohort(0, rows)
         else:
-            after = 0 if step.action is CohortAction.ENTER else step.layer + 1
-            outstanding[step.cohort] = WaitingCohort(after, step.rows)
+            if waiting is None or waiting[0] != layer or waiting[1] != rows:
+                raise InvariantError(f"cohort {cohort} does not wait at layer {layer} like this")
+            if not step.samples(num_layers):
+                outstanding[cohort] = WaitingCohort(layer + 1, rows)
     return _program(shape_of(plan, num_layers)), Carry(outstanding)
-
-
-def _check(
-    cohort: int,
-    action: CohortAction,
-    layer: int,
-    rows: tuple[int, ...],
-    outstanding: Mapping[int, WaitingCohort],
-) -> None:
-    waiting = outstanding.get(cohort)
-    if action is CohortAction.ENTER:
-        if waiting is not None:
-            raise InvariantError(f"cohort {cohort} entered twice")
-    elif waiting != WaitingCohort(layer, rows):
-        raise InvariantError(f"cohort {cohort} does not wait at layer {layer} with these rows")
 
 
 def shape_of(plan: StepPlan, num_layers: int) -> Shape:
@@ -147,31 +138,38 @@ def shape_of(plan: StepPlan, num_layers: int) -> Shape:
         has_reread=any(chunk.context_tokens for chunk in cpu_chunks),
         has_swap_in=plan.swap_in_tokens > 0,
         has_swap_out=plan.swap_out_tokens > 0,
-        cohorts=tuple((step.action, step.layer) for step in plan.cohorts),
+        cohorts=tuple([(step.action, step.layer) for step in plan.cohorts]),
     )
 
 
 @lru_cache(maxsize=8192)
 def _program(shape: Shape) -> Program:
+    plain = shape._replace(cohorts=())  # so that equal parts of different shapes are shared
     return Program(
         shape=shape,
-        prologue=_prologue(shape),
-        segments=tuple(_segments(shape)),
-        epilogue=_epilogue(shape),
+        prologue=_prologue(plain, _with_action(shape, CohortAction.ENTER)),
+        segments=tuple(_segments(shape, plain)),
+        epilogue=_epilogue(plain),
     )
 
 
-def _prologue(shape: Shape) -> tuple[OpTemplate, ...]:
-    entering = _with_action(shape, CohortAction.ENTER)
+@lru_cache(maxsize=4096)
+def _prologue(shape: Shape, entering: tuple[int, ...]) -> tuple[OpTemplate, ...]:
     ops = [OpTemplate("schedule", "host", "", (), "ready"), *_swaps(shape)]
     ops.append(OpTemplate("embed", "gpu", "A", ("ready",), "embed", cohorts=entering))
     if shape.has_reread:
-        ops.append(_reread())
-    waits = ("embed", "swap_out@") if shape.has_swap_out else ("embed",)
-    ops.append(OpTemplate("pre", "gpu", "A", waits, "launch.A", cohorts=entering))
+        ops.append(_bulk("reread", "h2d", ("ready", "offload")))
+    ops.append(OpTemplate("pre", "gpu", "A", _waits_of_pre(shape), "launch.A", cohorts=entering))
     for cohort in entering:
         ops += _defer(cohort)
     return tuple(ops)
+
+
+def _waits_of_pre(shape: Shape) -> tuple[str, ...]:
+    """Blocks that leave in this step, and staging that an earlier step's prompts may still use."""
+    leaving = ("swap_out@",) if shape.has_swap_out else ()
+    staged = ("offload",) if shape.has_offload else ()
+    return ("embed", *leaving, *staged)
 
 
 def _swaps(shape: Shape) -> list[OpTemplate]:
@@ -195,6 +193,7 @@ def _bulk(
     )
 
 
+@lru_cache(maxsize=4096)
 def _epilogue(shape: Shape) -> tuple[OpTemplate, ...]:
     head = OpTemplate("head", "gpu", "", ("launch.A",), "sampled")
     if not shape.has_two_batches:
@@ -203,31 +202,35 @@ def _epilogue(shape: Shape) -> tuple[OpTemplate, ...]:
     return (last, head)
 
 
-def _segments(shape: Shape) -> Iterator[Segment]:
+def _segments(shape: Shape, plain: Shape) -> Iterator[Segment]:
     """Layers grouped where their ops are equal: joins, the first and the last stand alone."""
-    special = {layer for action, layer in shape.cohorts if action is not CohortAction.ENTER}
+    joins: dict[int, tuple[int, ...]] = {}
+    for cohort, (action, layer) in enumerate(shape.cohorts):
+        if action is not CohortAction.ENTER:
+            joins[layer] = (*joins.get(layer, ()), cohort)
     edges = {0, shape.num_layers - 1} if shape.has_two_batches else {shape.num_layers - 1}
+    promoted = _with_action(shape, CohortAction.PROMOTE)
     start = 0
-    for layer in sorted(special | edges):
+    riding: tuple[int, ...] = ()
+    for layer in sorted(joins.keys() | edges):
         if layer > start:
-            yield Segment(start, layer - start, _layer_ops(shape, start))
-        yield Segment(layer, 1, _layer_ops(shape, layer))
+            yield Segment(start, layer - start, _ops_at(plain, start, (), riding))
+        joining = joins.get(layer, ())
+        yield Segment(layer, 1, _ops_at(plain, layer, joining, riding, promoted))
+        riding += tuple([cohort for cohort in joining if cohort in promoted])
         start = layer + 1
 
 
-def _layer_ops(shape: Shape, layer: int) -> tuple[OpTemplate, ...]:
-    joining = tuple(
-        i for i, (action, at) in enumerate(shape.cohorts)
-        if at == layer and action is not CohortAction.ENTER
-    )  # fmt: skip
-    riding = tuple(
-        i for i, (action, at) in enumerate(shape.cohorts)
-        if at < layer and action is CohortAction.PROMOTE
-    )  # fmt: skip
-    leaving = tuple(i for i in joining if shape.cohorts[i][0] is CohortAction.JOIN)
-    is_last = layer == shape.num_layers - 1
-    plain = shape._replace(cohorts=())  # so that equal layers of different shapes share their ops
-    return _ops_of_layer(plain, joining, riding, () if is_last else leaving, layer == 0, is_last)
+def _ops_at(
+    plain: Shape,
+    layer: int,
+    joining: tuple[int, ...],
+    riding: tuple[int, ...],
+    promoted: tuple[int, ...] = (),
+) -> tuple[OpTemplate, ...]:
+    is_last = layer == plain.num_layers - 1
+    leaving = () if is_last else tuple([c for c in joining if c not in promoted])
+    return _ops_of_layer(plain, joining, riding, leaving, layer == 0, is_last)
 
 
 @lru_cache(maxsize=4096)
@@ -245,9 +248,9 @@ def _ops_of_layer(
         ops += _in_layer(f"c{cohort}", launch="A")
     ops += _prompt_traffic(shape, is_last)
     ops.append(_gpu_attention(shape, is_last))
-    if shape.has_two_batches:
-        ops += _second_batch(shape, is_first)
-    ops += [OpTemplate("recv", "h2d", f"c{c}", (f"ticket.c{c}",), f"recv.c{c}") for c in joining]
+    beside = _second_batch(shape, is_first) if shape.has_two_batches else []
+    later = [beside.pop()] if shape.in_layer_b else []  # recv(B), which A's launch does not await
+    ops += [*beside, *(_result_of_cohort(shape, cohort) for cohort in joining), *later]
     ops.append(_launch(shape, joining + riding, is_last))
     for cohort in leaving:
         ops += _defer(cohort)
@@ -272,6 +275,15 @@ def _defer(cohort: int) -> list[OpTemplate]:
     ]
 
 
+def _result_of_cohort(shape: Shape, cohort: int) -> OpTemplate:
+    """The result comes over as early as the step knows of the join. Where attention waits for
+    bulk copies on the same lane it comes after attention, so as not to make that later.
+    """
+    has_bulk = shape.has_swap_in or shape.has_reread
+    waits = ("attn.A" if has_bulk else "ready", f"ticket.c{cohort}")
+    return OpTemplate("recv", "h2d", f"c{cohort}", waits, f"recv.c{cohort}")
+
+
 def _prompt_traffic(shape: Shape, is_last: bool) -> list[OpTemplate]:
     """Bulk KV of CPU-bound prompts: out after pre(l); earlier chunks back one layer ahead.
 
@@ -281,12 +293,8 @@ def _prompt_traffic(shape: Shape, is_last: bool) -> list[OpTemplate]:
     if shape.has_offload:
         ops.append(_bulk("offload", "d2h", ("launch.A",)))
     if shape.has_reread and not is_last:
-        ops.append(_reread())
+        ops.append(_bulk("reread", "h2d", ("ready", "attn.A")))
     return ops
-
-
-def _reread() -> OpTemplate:
-    return _bulk("reread", "h2d", ("ready", "attn.A"))
 
 
 def _gpu_attention(shape: Shape, is_last: bool) -> OpTemplate:
@@ -369,6 +377,7 @@ class _Expansion:
                     if n.startswith("ticket.") and n not in self._latest
                 ),
                 leaves=int(own.removeprefix("ticket.c")) if is_ticket else None,
+                awaits_offload="offload" in names and "offload" not in self._latest,
             )
         )
         if template.keeps_previous and own in self._latest:

@@ -2,9 +2,10 @@
 
 import math
 
+from apexbench.engine.books import Ended
 from apexbench.engine.executors.base import Meter
 from apexbench.engine.plan import StepPlan, StepResult
-from apexbench.engine.scheduler import Ended, Scheduler
+from apexbench.engine.scheduler import Scheduler
 from apexbench.records import (
     STRATEGIES,
     Checkpoint,

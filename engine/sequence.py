@@ -24,8 +24,9 @@ class Phase(StrEnum):
 class Sequence:
     """Counts of one request in flight.
 
-    `computed` KV tokens are stored; `target` is what prefill must reach (the prompt, or after a
-    preemption everything known so far). In DECODE the step reads computed + 1 KV tokens.
+    `computed` KV tokens are stored, `room` is how many its blocks hold; `target` is what prefill
+    must reach (the prompt, or after a preemption everything known so far). In DECODE the step
+    reads computed + 1 KV tokens.
     The true output length is not here: only the executor knows when a sequence ends.
     """
 
@@ -35,14 +36,16 @@ class Sequence:
         "computed",
         "cpu_decode_tokens",
         "generated",
+        "growth_due",
         "id",
         "is_cancelled",
         "is_copying",
-        "is_started",
+        "is_free",
         "order",
         "phase",
         "preemptions",
         "prompt_tokens",
+        "room",
         "swaps",
         "target",
         "tier",
@@ -55,13 +58,15 @@ class Sequence:
         self.phase = Phase.WAITING
         self.tier = Tier.GPU
         self.blocks: list[int] = []
+        self.room = 0
+        self.growth_due = 0  # on the clock of rows.GpuRows: when its next block is due
         self.computed = 0
         self.target = request.prompt_tokens
         self.generated = 0
         self.cohort: int | None = None  # set from pre(0) until the token is sampled
-        self.is_copying = False  # prompt KV still on its way to the host
+        self.is_free = False  # a CPU row that may start a token: listed in rows.CpuRows
+        self.is_copying = False  # its KV is still on its way to the host
         self.is_cancelled = False
-        self.is_started = False
         self.cpu_decode_tokens = 0
         self.preemptions = 0
         self.swaps = 0
@@ -72,7 +77,6 @@ class Sequence:
         self.tier = Tier.GPU
         self.target = self.prompt_tokens + self.generated
         self.computed = 0
-        self.is_copying = False
         self.preemptions += 1
 
     @property

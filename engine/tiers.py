@@ -13,7 +13,7 @@ class KvMemory:
         self.gpu = gpu
         self.cpu = cpu
         self.watermark_blocks = int(watermark * gpu.num_blocks)
-        self._leaving: list[list[int]] = []  # host blocks that a swap-in still reads
+        self._leaving: list[list[int]] = []
 
     def pool(self, tier: Tier) -> BlockPool:
         """The pool of a tier; asking for a host pool that does not exist is a bug."""
@@ -27,20 +27,20 @@ class KvMemory:
         """Tokens of the longest sequence that some tier can hold alone."""
         return max(self.gpu.num_tokens, self.cpu.num_tokens if self.cpu else 0)
 
-    def missing_blocks(self, sequence: Sequence) -> int:
-        """Blocks the sequence needs for its next token beyond those it owns."""
-        pool = self.pool(sequence.tier)
-        return pool.blocks_for(sequence.computed + 1) - len(sequence.blocks)
+    @property
+    def leaving(self) -> list[list[int]]:
+        """Host blocks that a swap-in of the step at hand still reads: owned by nobody."""
+        return self._leaving
 
     def grow(self, sequence: Sequence) -> bool:
         """Reserve the next token's block; False when the pool is out of blocks."""
-        missing = self.missing_blocks(sequence)
-        if missing <= 0:
-            return True
         pool = self.pool(sequence.tier)
+        missing = pool.blocks_for(sequence.computed + 1) - len(sequence.blocks)
         if missing > pool.num_free:
             return False
-        sequence.blocks += pool.allocate(missing)
+        if missing > 0:
+            sequence.blocks += pool.allocate(missing)
+            sequence.room += missing * pool.block_tokens
         return True
 
     def admit(self, sequence: Sequence, tier: Tier, *, respects_watermark: bool) -> bool:
@@ -50,8 +50,7 @@ class KvMemory:
         reserve = self.watermark_blocks if respects_watermark and tier is Tier.GPU else 0
         if needed + reserve > pool.num_free:
             return False
-        sequence.tier = tier
-        sequence.blocks = pool.allocate(needed)
+        self._give(sequence, tier, needed)
         return True
 
     def move(self, sequence: Sequence, tier: Tier) -> bool:
@@ -68,8 +67,7 @@ class KvMemory:
             self._leaving.append(sequence.blocks)
         else:
             self.release(sequence)
-        sequence.tier = tier
-        sequence.blocks = pool.allocate(needed)
+        self._give(sequence, tier, needed)
         sequence.swaps += 1
         return True
 
@@ -82,3 +80,10 @@ class KvMemory:
     def release(self, sequence: Sequence) -> None:
         """Give all blocks back."""
         self.pool(sequence.tier).release(sequence.blocks)
+        sequence.room = 0
+
+    def _give(self, sequence: Sequence, tier: Tier, count: int) -> None:
+        pool = self.pool(tier)
+        sequence.tier = tier
+        sequence.blocks = pool.allocate(count)
+        sequence.room = count * pool.block_tokens

@@ -1,81 +1,125 @@
 """How long each op of a program takes under a cost model: the only place that maps ops to costs."""
 
+from collections.abc import Callable
+from functools import lru_cache
+
 from apexbench.engine.costs import CostModel
-from apexbench.engine.plan import CohortStep, StepPlan, SubBatch
+from apexbench.engine.plan import StepPlan
 from apexbench.engine.program import OpTemplate
 from apexbench.engine.sequence import Tier
+
+_MEMOISED_JOBS = 4096  # cohorts keep rows and contexts for L + 1 steps
+
+_JOB_KINDS = ("send", "attn_cpu", "recv")
+_NO_JOB = (0, 0, 0)
+_BULK_KINDS = ("swap_in", "swap_out", "offload", "reread")
+
+DurationReader = Callable[["Durations"], int]
+
+
+class StepCosts:
+    """A cost model with the memory that spares equal questions. One per executor."""
+
+    __slots__ = ("captured", "eager", "job", "linear", "linear_captured")
+
+    def __init__(self, costs: CostModel) -> None:
+        self.eager = costs
+        self.captured = costs.captured
+        memoised = lru_cache(maxsize=_MEMOISED_JOBS)
+        self.linear = memoised(self.eager.linear_ns)
+        self.linear_captured = memoised(self.captured.linear_ns)
+        dispatch = costs.cpu_dispatch_ns()
+
+        @memoised
+        def job(rows: int, kv_tokens: int, copy_bytes: int) -> tuple[int, int, int]:
+            work = costs.cpu_attention_ns(rows, kv_tokens, copy_bytes) + dispatch
+            return costs.send_ns(rows), work, costs.recv_ns(rows)
+
+        self.job = job
 
 
 class Durations:
     """Durations of one plan's ops in integer nanoseconds; launch groups include their cohorts."""
 
-    __slots__ = ("_copy_bytes", "_costs", "_num_layers", "_plan")
+    __slots__ = ("costs", "job_durations", "linear", "plan", "rows_a", "rows_b", "step_costs")
 
-    def __init__(self, plan: StepPlan, costs: CostModel) -> None:
-        is_captured = plan.is_decode_only and plan.strategy == "gpu_only"
-        self._costs = costs.captured if is_captured else costs
-        self._plan = plan
-        self._num_layers = costs.num_layers
-        self._copy_bytes = self._bulk_bytes()
+    def __init__(self, plan: StepPlan, step_costs: StepCosts) -> None:
+        is_captured = not plan.cohorts and plan.is_decode_only and plan.strategy == "gpu_only"
+        self.costs = step_costs.captured if is_captured else step_costs.eager
+        self.linear = step_costs.linear_captured if is_captured else step_costs.linear
+        self.step_costs = step_costs
+        self.plan = plan
+        batches = plan.batches
+        self.rows_a = batches[0].linear_rows
+        self.rows_b = batches[1].linear_rows if len(batches) > 1 else 0
+        self.job_durations = self._job_durations()
 
     def of(self, op: OpTemplate) -> int:
         """Duration of one op (of one layer, where the op belongs to a layer)."""
-        costs, kind = self._costs, op.kind
-        if kind == "launch":
-            return costs.linear_ns(self._launch_rows(op))
-        if kind == "attn_gpu":
-            return self._gpu_attention(self._plan.batches[0])
-        if kind in {"send", "recv", "attn_cpu"}:
-            return self._cpu_rows_op(kind, op.group)
-        if kind in {"pre", "post", "embed"}:
-            return self._edge_op(kind, self._launch_rows(op))
-        return self._step_op(kind)
+        return duration_reader(op)(self)
 
     def rows(self, op: OpTemplate) -> int:
         """Rows an op works on, for timelines."""
-        if op.kind in {"launch", "pre", "post", "embed"}:
-            return self._launch_rows(op)
+        if op.kind in {"launch", "pre", "post"}:
+            return self.launch_rows(op)
+        if op.kind == "embed":
+            return self.launch_rows(op) + self.rows_b
         if op.kind in {"send", "recv", "attn_cpu"}:
-            return self._cpu_rows(op.group)[0]
+            return self._cpu_rows(op.group)
         if op.kind == "attn_gpu":
-            return len(self._plan.batches[0].gpu_rows)
-        return sampled_rows(self._plan, self._num_layers) if op.kind == "head" else 0
+            return len(self.plan.batches[0].gpu_rows)
+        return sampled_rows(self.plan, self.costs.num_layers) if op.kind == "head" else 0
 
-    def _gpu_attention(self, batch: SubBatch) -> int:
-        total = self._costs.gpu_decode_attention_ns(len(batch.gpu_rows), batch.gpu_kv_tokens)
+    def launch_rows(self, op: OpTemplate) -> int:
+        """Rows of a launch group with the cohorts that take part."""
+        rows = self.rows_b if op.group == "B" else self.rows_a
+        cohorts = self.plan.cohorts
+        for cohort in op.cohorts:
+            rows += len(cohorts[cohort].rows)
+        return rows
+
+    def gpu_attention(self) -> int:
+        """Attention of sub-batch A: its decode rows, then its prompts."""
+        batch = self.plan.batches[0]
+        total = self.costs.gpu_decode_attention_ns(len(batch.gpu_rows), batch.gpu_kv_tokens)
         if batch.chunks:
             chunks = tuple((chunk.new_tokens, chunk.context_tokens) for chunk in batch.chunks)
-            total += self._costs.gpu_prefill_attention_ns(chunks)
+            total += self.costs.gpu_prefill_attention_ns(chunks)
         return total
 
-    def _cpu_rows_op(self, kind: str, group: str) -> int:
-        rows, kv_tokens = self._cpu_rows(group)
-        if kind == "send":
-            return self._costs.send_ns(rows)
-        if kind == "recv":
-            return self._costs.recv_ns(rows)
-        work = self._costs.cpu_attention_ns(rows, kv_tokens, self._copy_bytes)
-        return work + self._costs.cpu_dispatch_ns()
+    def schedule(self) -> int:
+        """The host's part of the step."""
+        rows = self.rows_a + self.rows_b + sum([len(step.rows) for step in self.plan.cohorts])
+        return self.costs.schedule_ns(rows, self.costs is not self.step_costs.captured)
 
-    def _edge_op(self, kind: str, rows: int) -> int:
-        if kind == "pre":
-            return self._costs.pre_ns(rows)
-        return self._costs.post_ns(rows) if kind == "post" else self._costs.embed_ns(rows)
-
-    def _step_op(self, kind: str) -> int:
-        plan, costs = self._plan, self._costs
-        if kind == "schedule":
-            rows = plan.num_linear_rows + sum(len(step.rows) for step in plan.cohorts)
-            return costs.schedule_ns(rows, costs is not self._costs.captured)
-        if kind == "head":
-            return costs.head_ns(sampled_rows(plan, self._num_layers))
+    def copy(self, kind: str) -> int:
+        """One layer's bulk copy."""
         direction = "d2h" if kind in {"swap_out", "offload"} else "h2d"
-        return costs.copy_ns(direction, self._bytes_of(kind))
+        return self.costs.copy_ns(direction, self._bytes_of(kind))
+
+    def _job_durations(self) -> list[int]:
+        """Send, CPU attention, result (see job_slot): in-layer rows of A and B, then cohorts."""
+        job, plan = self.step_costs.job, self.plan
+        copy_bytes = self._bulk_bytes()
+        durations: list[int] = []
+        for batch in plan.batches:
+            rows = len(batch.in_layer_rows)
+            durations += job(rows, batch.in_layer_kv_tokens, copy_bytes) if rows else _NO_JOB
+        if len(plan.batches) == 1:
+            durations += _NO_JOB
+        for step in plan.cohorts:
+            durations += job(len(step.rows), step.kv_tokens, copy_bytes)
+        return durations
+
+    def _cpu_rows(self, group: str) -> int:
+        if group[0] == "c":
+            return len(self.plan.cohorts[int(group[1:])].rows)
+        return len(self.plan.batches[1 if group == "B" else 0].in_layer_rows)
 
     def _bytes_of(self, kind: str) -> int:
         """Bytes of one layer's bulk copy. Copies convert on the GPU: the host's dtype travels."""
-        per_token = self._costs.kv_bytes_per_token_layer_cpu
-        plan = self._plan
+        per_token = self.costs.kv_bytes_per_token_layer_cpu
+        plan = self.plan
         if kind == "swap_out":
             return plan.swap_out_tokens * per_token
         if kind == "swap_in":
@@ -87,32 +131,63 @@ class Durations:
 
     def _bulk_bytes(self) -> int:
         """Bulk traffic per layer through host memory, which CPU attention competes with."""
-        plan = self._plan
+        plan = self.plan
         if not (plan.swap_in_tokens or plan.swap_out_tokens or plan.batches[0].chunks):
             return 0
-        return sum(self._bytes_of(kind) for kind in ("swap_in", "swap_out", "offload", "reread"))
+        return sum(self._bytes_of(kind) for kind in _BULK_KINDS)
 
-    def _launch_rows(self, op: OpTemplate) -> int:
-        plan = self._plan
-        rows = plan.batches[1 if op.group == "B" else 0].linear_rows
-        if op.kind == "embed" and len(plan.batches) > 1:
-            rows += plan.batches[1].linear_rows
-        for cohort in op.cohorts:
-            rows += len(plan.cohorts[cohort].rows)
-        return rows
 
-    def _cpu_rows(self, group: str) -> tuple[int, int]:
-        if group[0] == "c":
-            cohort: CohortStep = self._plan.cohorts[int(group[1:])]
-            return len(cohort.rows), cohort.kv_tokens
-        batch = self._plan.batches[1 if group == "B" else 0]
-        return len(batch.in_layer_rows), batch.in_layer_kv_tokens
+def job_slot(op: OpTemplate) -> int | None:
+    """Index into `Durations.job_durations`; None for ops that are no part of CPU attention."""
+    if op.kind not in _JOB_KINDS:
+        return None
+    group = int(op.group[1:]) + 2 if op.group[0] == "c" else int(op.group == "B")
+    return group * len(_JOB_KINDS) + _JOB_KINDS.index(op.kind)
+
+
+@lru_cache(maxsize=_MEMOISED_JOBS)
+def duration_reader(op: OpTemplate) -> DurationReader:
+    """The function that reads an op's duration off a step; looked up once per op."""
+    job = job_slot(op)
+    if job is not None:
+        return lambda step: step.job_durations[job]
+    if op.kind == "launch" and not op.cohorts:
+        if op.group == "B":
+            return lambda step: step.linear(step.rows_b)
+        return lambda step: step.linear(step.rows_a)
+    if op.kind == "launch" and len(op.cohorts) == 1:
+        cohort = op.cohorts[0]
+        return lambda step: step.linear(step.rows_a + len(step.plan.cohorts[cohort].rows))
+    if op.kind in _BULK_KINDS:
+        return lambda step: step.copy(op.kind)
+    return _READERS.get(op.kind) or _launch_reader(op)
+
+
+_READERS: dict[str, DurationReader] = {
+    "attn_gpu": Durations.gpu_attention,
+    "schedule": Durations.schedule,
+    "head": lambda step: step.costs.head_ns(sampled_rows(step.plan, step.costs.num_layers)),
+}
+
+
+def _launch_reader(op: OpTemplate) -> DurationReader:
+    if op.kind == "launch":
+        return lambda step: step.linear(step.launch_rows(op))
+    if op.kind == "pre":
+        return lambda step: step.costs.pre_ns(step.launch_rows(op))
+    if op.kind == "post":
+        return lambda step: step.costs.post_ns(step.launch_rows(op))
+    return lambda step: step.costs.embed_ns(step.launch_rows(op) + step.rows_b)
 
 
 def sampled_rows(plan: StepPlan, num_layers: int) -> int:
     """Rows that produce a token at the end of the step."""
-    rows = sum(len(step.rows) for step in plan.cohorts if step.samples(num_layers))
+    rows = 0
+    for step in plan.cohorts:
+        if step.samples(num_layers):
+            rows += len(step.rows)
     for batch in plan.batches:
         rows += len(batch.gpu_rows) + len(batch.in_layer_rows)
-        rows += sum(chunk.is_last for chunk in batch.chunks)
+        for chunk in batch.chunks:
+            rows += chunk.is_last
     return rows

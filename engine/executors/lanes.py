@@ -8,26 +8,31 @@ way at any moment, and take the gaps that the urgent ops issued so far leave. In
 from collections import deque
 from collections.abc import Callable
 
+from apexbench.engine.program import OpTemplate
+
 
 class Job:
-    """Deferrable work: how much is left and, once known, when it was done."""
+    """Deferrable work: how much is left and, once known, when it was done.
+
+    `tag` says what it is: the op and its layer.
+    """
 
     __slots__ = ("arrival", "finish", "remaining", "tag")
 
-    def __init__(self, arrival: int, duration: int, tag: object = None) -> None:
+    def __init__(self, arrival: int, duration: int, tag: tuple[OpTemplate, int]) -> None:
         self.arrival = arrival
         self.remaining = duration
         self.finish: int | None = None
         self.tag = tag
 
 
-Sink = Callable[[object, int, int], None]
+Sink = Callable[[Job, int, int], None]
 
 
 class Lane:
     """Lane state. `free` is the end of the last urgent op; up to `cursor` all time is accounted."""
 
-    __slots__ = ("busy", "cursor", "free", "queue", "recent", "sink")
+    __slots__ = ("busy", "cursor", "free", "holes", "queue", "recent", "sink")
 
     def __init__(self, *, remembers_busy: bool = False) -> None:
         self.free = 0
@@ -36,38 +41,73 @@ class Lane:
         self.queue: deque[Job] = deque()
         # Busy intervals not yet compared with GPU idle time, where anybody asks (busy_within).
         self.recent: list[tuple[int, int]] | None = [] if remembers_busy else None
-        self.sink: Sink | None = None  # told (tag, start, end) of each deferrable slice
+        # Idle time that urgent ops passed over, where deferrable work issued later may still fit
+        # because it arrived before them. None where that cannot happen.
+        self.holes: list[tuple[int, int]] | None = None
+        self.sink: Sink | None = None  # told (job, start, end) of each deferrable slice
 
     def run(self, ready: int, duration: int) -> int:
-        """Urgent op that may start at `ready`; returns its start, its end is `self.free`."""
-        start = max(ready, self.free)
+        """Urgent op that may start at `ready`; returns its end."""
+        start = self.free
+        if ready > start:
+            start = ready
         if self.queue:
             self.serve(start)
-        end = start + duration
-        self.free = end
-        self.cursor = max(self.cursor, end)
+        if self.holes is not None and start > self.cursor:
+            self.holes.append((self.cursor, start))
+        end = self.free = start + duration
+        if end > self.cursor:
+            self.cursor = end
         self.busy += duration
         if self.recent is not None:
             self.recent.append((start, end))
-        return start
+        return end
 
-    def submit(self, ready: int, duration: int, tag: object = None) -> Job:
+    def submit(self, ready: int, duration: int, tag: tuple[OpTemplate, int]) -> Job:
         """Queue deferrable work that may start at `ready`."""
         job = Job(ready, duration, tag)
-        self.queue.append(job)
+        if self.holes and not self.queue:
+            self._fill_holes(job)
+        if job.finish is None:
+            self.queue.append(job)
         return job
+
+    def _fill_holes(self, job: Job) -> None:
+        """Serve `job` in idle time before the cursor; later jobs get what is left after it."""
+        holes, self.holes = self.holes or [], []
+        for index, (begin, close) in enumerate(holes):
+            start = max(begin, job.arrival)
+            if start >= close:
+                continue
+            end = min(start + job.remaining, close)
+            self._serve_slice(job, start, end)
+            if not job.remaining:
+                job.finish = end
+                self.holes = [(end, close), *holes[index + 1 :]]
+                return
 
     def finish(self, job: Job) -> int:
         """When `job` is done, given that no urgent op not yet issued starts before that."""
         while job.finish is None:
             head = self.queue[0]
-            self.serve(max(self.cursor, head.arrival) + head.remaining)
+            self._complete(head, max(self.cursor, head.arrival) + head.remaining)
         return job.finish
+
+    def expected_finish(self, job: Job) -> int:
+        """When `job` would be done if no further urgent op came; nothing is decided by asking."""
+        if job.finish is not None:
+            return job.finish
+        time = self.cursor
+        for queued in self.queue:
+            time = max(time, queued.arrival) + queued.remaining
+            if queued is job:
+                break
+        return time
 
     def is_done(self, job: Job, now: int) -> bool:
         """Whether `job` is done by `now`, which no later urgent op may precede."""
-        if job.finish is None:
-            self.serve(now)
+        if job.finish is None and self.expected_finish(job) <= now:
+            self.finish(job)
         return job.finish is not None and job.finish <= now
 
     def serve(self, until: int) -> None:
@@ -78,31 +118,76 @@ class Lane:
             start = max(self.cursor, head.arrival)
             if start >= until:
                 return
-            amount = min(head.remaining, until - start)
-            end = start + amount
-            self._account(head, start, end)
-            if head.remaining:
+            end = start + head.remaining
+            if end > until:
+                self._serve_slice(head, start, until)
+                self.cursor = until
                 return
-            head.finish = end
-            queue.popleft()
+            self._complete(head, end)
 
-    def _account(self, job: Job, start: int, end: int) -> None:
+    def _complete(self, head: Job, end: int) -> None:
+        worked = head.remaining
+        if worked:
+            self._serve_slice(head, end - worked, end)
+        self.cursor = head.finish = end
+        self.queue.popleft()
+
+    def _serve_slice(self, job: Job, start: int, end: int) -> None:
         job.remaining -= end - start
-        self.cursor = end
         self.busy += end - start
         if self.recent is not None:
             self.recent.append((start, end))
         if self.sink is not None:
-            self.sink(job.tag, start, end)
+            self.sink(job, start, end)
+
+    def shift(self, delta: int) -> None:
+        """Move the lane's clock; queued jobs have arrived already and stay as they are."""
+        self.free += delta
+        self.cursor += delta
+        if self.recent:
+            self.recent = [(start + delta, end + delta) for start, end in self.recent]
 
     def busy_within(self, start: int, end: int) -> int:
         """Busy time in [start, end); earlier intervals are forgotten, so ask in time order."""
-        self.serve(end)
+        if self.queue:
+            self.serve(end)
+        recent = self.recent
+        if not recent:
+            return 0
         total = 0
-        kept = []
-        for begin, finish in self.recent or ():
-            total += max(0, min(finish, end) - max(begin, start))
-            if finish > end:
-                kept.append((begin, finish))
-        self.recent = kept
+        for begin, finish in recent:
+            if finish > start and begin < end:
+                total += min(finish, end) - max(begin, start)
+        self.recent = [interval for interval in recent if interval[1] > end]
         return total
+
+    def busy_after(self, time: int) -> list[int]:
+        """Where busy intervals accounted so far begin and end after `time`, relative to it."""
+        edges: list[int] = []
+        for start, end in self.recent or ():
+            if end > time:
+                edges += (max(start - time, 0), end - time)
+        return edges
+
+
+class Gpu:
+    """The GPU lane: always at work until `free`, apart from the idle time counted by reason."""
+
+    __slots__ = ("_cpu", "cpu_in_idle", "free", "idle")
+
+    def __init__(self, cpu: Lane, num_reasons: int) -> None:
+        self.free = 0
+        self.idle = [0] * num_reasons
+        self.cpu_in_idle = 0  # time the CPU lane worked while the GPU did not
+        self._cpu = cpu
+
+    @property
+    def busy(self) -> int:
+        """Time worked so far."""
+        return self.free - sum(self.idle)
+
+    def idle_until(self, time: int, reason: int) -> None:
+        """Nothing runs before `time`, which is later than `free`."""
+        self.idle[reason] += time - self.free
+        self.cpu_in_idle += self._cpu.busy_within(self.free, time)
+        self.free = time

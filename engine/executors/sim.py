@@ -4,14 +4,15 @@ Tokens are counted, not computed. The true output lengths live here and nowhere 
 """
 
 from apexbench.engine.costs import CostModel
-from apexbench.engine.executors.durations import Durations
+from apexbench.engine.executors.durations import Durations, StepCosts
 from apexbench.engine.executors.lane_machine import LaneMachine
 from apexbench.engine.executors.lanes import Job
+from apexbench.engine.executors.spans import SpanRecorder
 from apexbench.engine.executors.timelines import TimelineKeeper
-from apexbench.engine.plan import StepPlan, StepResult
-from apexbench.engine.program import Carry, OpTemplate, build
+from apexbench.engine.plan import CohortStep, StepPlan, StepResult
+from apexbench.engine.program import Carry, build
 from apexbench.engine.sequence import Tier
-from apexbench.records import OpSpan, Request, StepTimeline
+from apexbench.records import Request, StepTimeline
 
 
 class SimulatedExecutor:
@@ -19,7 +20,8 @@ class SimulatedExecutor:
 
     def __init__(self, truth: CostModel, *, extrapolates: bool = True) -> None:
         self.machine = LaneMachine(extrapolates=extrapolates)
-        self._truth = truth
+        self._costs = StepCosts(truth)
+        self._num_layers = truth.num_layers
         self._carry = Carry()
         self._remaining: dict[int, int] = {}
         self._copies: list[tuple[Job, tuple[int, ...]]] = []
@@ -35,39 +37,41 @@ class SimulatedExecutor:
 
     def execute(self, plan: StepPlan, now_ns: int) -> StepResult:
         """Run the plan's program on the lanes; the step ends when it samples."""
-        num_layers = self._truth.num_layers
-        program, self._carry = build(plan, self._carry, num_layers)
-        durations = Durations(plan, self._truth)
+        num_layers = self._num_layers
+        before = self._carry
+        program, self._carry = build(plan, before, num_layers)
+        durations = Durations(plan, self._costs)
         cohorts = tuple([step.cohort for step in plan.cohorts])
-        spans: list[OpSpan] | None = None
+        recorder = None
         if self._keeper.wants(plan, plan.strategy):
-            spans = self._record(plan, durations)
-        end_ns = self.machine.run(program, cohorts, durations.of, now_ns)
-        for step in plan.cohorts:
-            if step.samples(num_layers):
-                self.machine.tickets.pop(step.cohort, None)
+            recorder = SpanRecorder(self.machine, plan, before)
+        end_ns = self.machine.run(program, cohorts, durations, now_ns)
+        sampling = [step for step in plan.cohorts if step.samples(num_layers)]
+        for step in sampling:
+            del self.machine.tickets[step.cohort]
         if program.shape.has_offload:
             self._remember_copies(plan)
-        result = self._sample(plan, now_ns, end_ns)
-        if spans is not None:
-            self._stop_recording(end_ns)
-            self._keeper.keep(plan, result, spans)
+        result = self._sample(plan, sampling, now_ns, end_ns)
+        if recorder is not None:
+            self._keeper.keep(plan, result, recorder.finish(end_ns, durations))
         return result
 
     @property
     def busy_ns(self) -> tuple[int, ...]:
-        """Busy time per lane, in the order of records.LANES."""
+        """Busy time per lane until now, in the order of records.LANES."""
+        self.machine.flush(self.machine.gpu.free)
         return self.machine.busy_ns
 
     @property
     def overlap_ns(self) -> int:
-        """Time in which GPU and CPU lane both worked."""
+        """Time until now in which GPU and CPU lane both worked."""
+        self.machine.flush(self.machine.gpu.free)
         return self.machine.overlap_ns
 
     @property
     def idle_ns(self) -> tuple[int, ...]:
         """GPU idle time by reason, in the order of records.IDLE_REASONS."""
-        return tuple(self.machine.idle)
+        return tuple(self.machine.gpu.idle)
 
     @property
     def timelines(self) -> tuple[StepTimeline, ...]:
@@ -94,7 +98,7 @@ class SimulatedExecutor:
         """When the oldest outstanding prompt copy completes."""
         if not self._copies:
             return None
-        return self.machine.side["d2h"].finish(self._copies[0][0])
+        return self.machine.side["d2h"].expected_finish(self._copies[0][0])
 
     def idle_until(self, time_ns: int) -> None:
         """Let the GPU idle for want of work."""
@@ -107,19 +111,20 @@ class SimulatedExecutor:
             for chunk in plan.batches[0].chunks
             if chunk.tier is Tier.CPU and chunk.is_last
         )
-        job = self.machine.register("offload")
-        if sequences and isinstance(job, Job):
+        job = self.machine.last_offload
+        if sequences and job is not None:
             self._copies.append((job, sequences))
 
-    def _sample(self, plan: StepPlan, start_ns: int, end_ns: int) -> StepResult:
+    def _sample(
+        self, plan: StepPlan, sampling: list[CohortStep], start_ns: int, end_ns: int
+    ) -> StepResult:
         rows: list[int] = []
         for batch in plan.batches:
             rows += batch.gpu_rows
             rows += batch.in_layer_rows
             rows += [chunk.sequence for chunk in batch.chunks if chunk.is_last]
-        for step in plan.cohorts:
-            if step.samples(self._truth.num_layers):
-                rows += step.rows
+        for step in sampling:
+            rows += step.rows
         finished = []
         remaining = self._remaining
         for row in rows:
@@ -129,28 +134,3 @@ class SimulatedExecutor:
                 finished.append(row)
         tokens = tuple([(row, 1) for row in rows])
         return StepResult(start_ns, end_ns, tokens, frozenset(finished))
-
-    def _record(self, plan: StepPlan, durations: Durations) -> list[OpSpan]:
-        """Write down every op of the step about to run; all of its layers will be simulated."""
-        spans: list[OpSpan] = []
-
-        def add(op: OpTemplate, layer: int | None, start: int, end: int) -> None:
-            at = None if op.kind in {"schedule", "embed", "head"} else layer
-            rows = durations.rows(op)
-            spans.append(OpSpan(plan.index, op.lane, op.kind, op.group, at, rows, start, end))
-
-        def add_slice(tag: object, start: int, end: int) -> None:
-            if isinstance(tag, tuple) and end > start:
-                op, layer = tag
-                spans.append(OpSpan(plan.index, op.lane, op.kind, "", layer, 0, start, end))
-
-        self.machine.span_sink = add
-        for lane in self.machine.side.values():
-            lane.sink = add_slice
-        return spans
-
-    def _stop_recording(self, time_ns: int) -> None:
-        self.machine.flush(time_ns)
-        self.machine.span_sink = None
-        for lane in self.machine.side.values():
-            lane.sink = None

@@ -6,6 +6,7 @@ not repaired (arXiv 2506.03296, eq. 6).
 
 from apexbench.engine.policies.base import GPU_ONLY, Candidates, Choice, PolicyContext
 from apexbench.engine.policies.sizing import (
+    RowCosts,
     gpu_attention_ns,
     in_layer_rows,
     prefill_attention_ns,
@@ -24,6 +25,7 @@ class Apex:
 
     def __init__(self, context: PolicyContext) -> None:
         self._belief = context.belief
+        self._costs = RowCosts(context.belief)
         self._thresholds = context.thresholds
         self._deferral = Deferral(context, PAPER_COHORTS)
 
@@ -33,10 +35,10 @@ class Apex:
         if available == 0 or available < self._thresholds.min_cpu_rows:
             return GPU_ONLY
         if work.base_rows == 0:  # the rule divides by GPU attention: there is none
-            rows = in_layer_rows(self._belief, work, self._thresholds.max_running_rows)
+            rows = in_layer_rows(self._costs, work, self._thresholds.max_running_rows)
             return Choice(in_layer_a=rows, promotes_cohorts=self._deferral.must_promote(work))
         if work.cpu_rows and self.prefers_two_batch(work):
-            first, second = two_batch_rows(self._belief, work, self._thresholds.max_running_rows)
+            first, second = two_batch_rows(self._costs, work, self._thresholds.max_running_rows)
             choice = Choice(in_layer_a=first, in_layer_b=second)
         else:
             choice = Choice(enter=self._deferral.entering(work))
@@ -54,7 +56,7 @@ class Apex:
             rows = work.base_rows + len(choice.in_layer_a)
             both = belief.linear_ns(rows) + attention + belief.linear_ns(len(choice.in_layer_b))
             extra = len(choice.in_layer_a) + len(choice.in_layer_b)
-            gain = (1 + extra / work.num_gpu_rows) * alone / both - 1
+            gain = (1 + extra / work.num_gpu_rows) * alone / max(1, both) - 1
         else:
             deferred = work.deferred_rows + len(choice.enter)
             gain = deferred / (belief.num_layers + 1) / work.num_gpu_rows
@@ -69,20 +71,18 @@ class Apex:
         """
         belief = self._belief
         attention = belief.gpu_decode_attention_ns(work.num_gpu_rows, work.gpu_kv_tokens)
-        if attention == 0:
-            return True  # the right side grows without bound
-        kv_tokens = sum([row.computed + 1 for row in work.cpu_rows])
-        cpu_rows = len(work.cpu_rows)
-        cpu_rate = cpu_rows / belief.cpu_attention_ns(cpu_rows, kv_tokens)
-        ratio = (work.num_gpu_rows / attention) / cpu_rate
-        return ratio < self._right_side(work, attention) * self._thresholds.two_batch_bias
+        cpu = belief.cpu_attention_ns(len(work.cpu_rows), work.cpu_kv_tokens)
+        linear = belief.linear_ns(len(work.cpu_rows) if work.chunks else work.num_gpu_rows)
+        if 0 in (attention, cpu, linear):
+            return True  # the left side vanishes, or the right side grows without bound
+        ratio = (work.num_gpu_rows / attention) / (len(work.cpu_rows) / cpu)
+        right_side = self._right_side(work, linear, attention)
+        return ratio < right_side * self._thresholds.two_batch_bias
 
-    def _right_side(self, work: Candidates, attention: int) -> float:
-        belief = self._belief
+    def _right_side(self, work: Candidates, linear: int, attention: int) -> float:
         if not work.chunks:
-            linear = belief.linear_ns(work.num_gpu_rows)
             return 2 * linear / attention + 3 + attention / linear
-        linear = belief.linear_ns(len(work.cpu_rows))
+        belief = self._belief
         prefill = belief.linear_ns(work.base_rows) + prefill_attention_ns(belief, work.chunks)
         overlap = prefill + linear + attention
         return overlap * (overlap - linear) / (attention * linear)

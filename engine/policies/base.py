@@ -1,7 +1,7 @@
 """What a policy sees and what it may decide. Policies place work; the scheduler keeps the books."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from apexbench.engine.costs import CostModel
 from apexbench.engine.plan import PrefillChunk
@@ -22,17 +22,18 @@ class Row(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Candidates:
+class Candidates(NamedTuple):
     """The work at hand. GPU rows always run; `cpu_rows` are free to start a token, oldest first.
 
-    `deferred_rows` counts rows inside the `num_cohorts` outstanding cohorts.
+    KV tokens are what the next step's attention reads over all those rows. `deferred_rows` counts
+    rows inside the `num_cohorts` outstanding cohorts.
     """
 
     chunks: tuple[PrefillChunk, ...]
     num_gpu_rows: int
     gpu_kv_tokens: int
     cpu_rows: tuple[Row, ...]
+    cpu_kv_tokens: int
     num_cohorts: int
     deferred_rows: int
     steps_since_entry: int
@@ -40,7 +41,7 @@ class Candidates:
     @property
     def prefill_tokens(self) -> int:
         """Prompt tokens in the step."""
-        return sum(chunk.new_tokens for chunk in self.chunks)
+        return sum([chunk.new_tokens for chunk in self.chunks])
 
     @property
     def base_rows(self) -> int:
@@ -48,8 +49,7 @@ class Candidates:
         return self.num_gpu_rows + self.prefill_tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """A policy's decision about CPU rows (by sequence id, each at most once) and prompts.
 
     `in_layer_a` ride with the GPU's own work, `in_layer_b` form the second sub-batch, `enter`

@@ -3,9 +3,8 @@
 In a decode-only phase its CPU rows often make no progress; that weakness is reproduced.
 """
 
-from apexbench.engine.costs import CostModel
 from apexbench.engine.policies.base import GPU_ONLY, Candidates, Choice, PolicyContext, Row
-from apexbench.engine.policies.sizing import gpu_attention_ns, prefill_attention_ns
+from apexbench.engine.policies.sizing import RowCosts, gpu_attention_ns, prefill_attention_ns
 from apexbench.engine.sequence import Tier
 from apexbench.records import NS_PER_S
 
@@ -18,6 +17,7 @@ class Neo:
 
     def __init__(self, context: PolicyContext) -> None:
         self._belief = context.belief
+        self._costs = RowCosts(context.belief)
         self._thresholds = context.thresholds
         self._overhead_ns = round(context.thresholds.launch_overhead_s * NS_PER_S)
 
@@ -26,7 +26,7 @@ class Neo:
         drops = self._dropped(work)
         if not work.cpu_rows:
             return Choice(freezes_cohorts=True, drops=drops) if drops else GPU_ONLY
-        pipeline = _Pipeline(self._belief, work, self._overhead_ns)
+        pipeline = _Pipeline(self._costs, work, self._overhead_ns)
         pipeline.fill(work.cpu_rows[: self._thresholds.max_running_rows])
         if pipeline.rate() > self._gpu_only_rate(work, drops):
             return Choice(in_layer_a=tuple(pipeline.rows[0]), in_layer_b=tuple(pipeline.rows[1]))
@@ -53,7 +53,7 @@ class Neo:
         rows = work.num_gpu_rows + sum(chunk.new_tokens for chunk in chunks)
         attention = self._belief.gpu_decode_attention_ns(work.num_gpu_rows, work.gpu_kv_tokens)
         attention += prefill_attention_ns(self._belief, chunks)
-        return requests / (self._belief.linear_ns(rows) + attention)
+        return requests / max(1, self._belief.linear_ns(rows) + attention)
 
 
 class _Pipeline:
@@ -62,14 +62,15 @@ class _Pipeline:
     remain_j = T_lin(other batch) + T_pref_j + T_gatt_j - (T_catt_j + launch overhead)
     """
 
-    def __init__(self, belief: CostModel, work: Candidates, overhead_ns: int) -> None:
-        self._belief = belief
+    def __init__(self, costs: RowCosts, work: Candidates, overhead_ns: int) -> None:
+        self._costs = costs
         self._base_rows = work.base_rows
         self._requests = work.num_gpu_rows + len(work.chunks)
-        self._attention = (gpu_attention_ns(belief, work), 0)
+        self._attention = gpu_attention_ns(costs.belief, work)  # all of it is A's
         self._overhead_ns = overhead_ns
         self._kv_tokens = [0, 0]
-        self._cpu_ns = [0, 0]
+        self._cpu_ns = (0, 0)
+        self._remain = (0, 0)
         self.rows: tuple[list[int], list[int]] = ([], [])
 
     def fill(self, candidates: tuple[Row, ...]) -> None:
@@ -78,38 +79,31 @@ class _Pipeline:
         for row in candidates:
             if barred is not None and row.computed >= barred:
                 continue
-            batch = 1 if not self.rows[1] or self._remain(1) > self._remain(0) else 0
-            self._add(batch, row)
-            if min(self._remain(0), self._remain(1)) < 0:
-                self._remove(batch, row)
+            goes_to_b = not self.rows[1] or self._remain[1] > self._remain[0]
+            if not self._add(int(goes_to_b), row):
                 barred = row.computed
 
     def rate(self) -> float:
         """Requests per GPU time of one layer; 0 without a second batch."""
-        if not self.rows[1]:
+        rows_a, rows_b = len(self.rows[0]), len(self.rows[1])
+        if not rows_b:
             return 0.0
-        requests = self._requests + len(self.rows[0]) + len(self.rows[1])
-        return requests / (self._linear_ns(0) + self._linear_ns(1) + sum(self._attention))
+        linear = self._costs.linear
+        layer = linear[self._base_rows + rows_a] + linear[rows_b] + self._attention
+        return (self._requests + rows_a + rows_b) / max(1, layer)
 
-    def _linear_ns(self, batch: int) -> int:
-        rows = len(self.rows[batch]) + (self._base_rows if batch == 0 else 0)
-        return self._belief.linear_ns(rows)
-
-    def _remain(self, batch: int) -> int:
-        hidden = self._linear_ns(1 - batch) + self._attention[batch]
-        return hidden - self._cpu_ns[batch] - self._overhead_ns
-
-    def _add(self, batch: int, row: Row) -> None:
+    def _add(self, batch: int, row: Row) -> bool:
+        """Add a row unless a batch's remainder would be negative."""
+        rows_a, rows_b = len(self.rows[0]) + 1 - batch, len(self.rows[1]) + batch
+        kv_tokens = self._kv_tokens[batch] + row.computed + 1
+        added = self._costs.belief.cpu_attention_ns(rows_b if batch else rows_a, kv_tokens)
+        cpu_ns = (self._cpu_ns[0], added) if batch else (added, self._cpu_ns[1])
+        linear, overhead = self._costs.linear, self._overhead_ns
+        remain_a = linear[rows_b] + self._attention - cpu_ns[0] - overhead
+        remain_b = linear[self._base_rows + rows_a] - cpu_ns[1] - overhead
+        if min(remain_a, remain_b) < 0:
+            return False
         self.rows[batch].append(row.id)
-        self._kv_tokens[batch] += row.computed + 1
-        self._recost(batch)
-
-    def _remove(self, batch: int, row: Row) -> None:
-        self.rows[batch].pop()
-        self._kv_tokens[batch] -= row.computed + 1
-        self._recost(batch)
-
-    def _recost(self, batch: int) -> None:
-        self._cpu_ns[batch] = self._belief.cpu_attention_ns(
-            len(self.rows[batch]), self._kv_tokens[batch]
-        )
+        self._kv_tokens[batch] = kv_tokens
+        self._cpu_ns, self._remain = cpu_ns, (remain_a, remain_b)
+        return True

@@ -29,6 +29,7 @@ _HYBRID = (*_COMMON, "swap_in_fraction", "min_cpu_rows")
 _DEFERRING = (
     *_HYBRID,
     *("max_deferred_cohorts", "max_deferred_rows", "join_mode", "max_missed_polls"),
+    "max_frozen_steps",
 )
 
 _ENTRIES = (
@@ -51,7 +52,7 @@ _ENTRIES = (
         "apex",
         "the published inequality picks two sub-batches or deferred CPU attention, literally",
         ("gpu_only", "two_batch", "deferred", "fused"),
-        (*_DEFERRING, "two_batch_bias", "max_frozen_steps"),
+        (*_DEFERRING, "offload_gain_margin", "two_batch_bias"),
         Apex,
         defers=True,
     ),

@@ -1,7 +1,12 @@
 """Fixed strategies under the common hybrid admission, for ablation: one mechanism, no rule."""
 
 from apexbench.engine.policies.base import GPU_ONLY, Candidates, Choice, PolicyContext
-from apexbench.engine.policies.sizing import deferred_capacity, in_layer_rows, two_batch_rows
+from apexbench.engine.policies.sizing import (
+    RowCosts,
+    deferred_capacity,
+    in_layer_rows,
+    two_batch_rows,
+)
 
 DEFAULT_COHORTS = 8
 
@@ -13,14 +18,14 @@ class StaticTwoBatch:
     uses_cpu = True
 
     def __init__(self, context: PolicyContext) -> None:
-        self._belief = context.belief
+        self._costs = RowCosts(context.belief)
         self._thresholds = context.thresholds
 
     def choose(self, work: Candidates) -> Choice:
         """As many rows as the pipeline hides."""
         if len(work.cpu_rows) < self._thresholds.min_cpu_rows:
             return GPU_ONLY
-        first, second = two_batch_rows(self._belief, work, self._thresholds.max_running_rows)
+        first, second = two_batch_rows(self._costs, work, self._thresholds.max_running_rows)
         return Choice(in_layer_a=first, in_layer_b=second)
 
 
@@ -31,7 +36,7 @@ class StaticInLayer:
     uses_cpu = True
 
     def __init__(self, context: PolicyContext) -> None:
-        self._belief = context.belief
+        self._costs = RowCosts(context.belief)
         self._thresholds = context.thresholds
 
     def choose(self, work: Candidates) -> Choice:
@@ -39,7 +44,7 @@ class StaticInLayer:
         if len(work.cpu_rows) < self._thresholds.min_cpu_rows:
             return GPU_ONLY
         return Choice(
-            in_layer_a=in_layer_rows(self._belief, work, self._thresholds.max_running_rows)
+            in_layer_a=in_layer_rows(self._costs, work, self._thresholds.max_running_rows)
         )
 
 
@@ -69,7 +74,7 @@ class Deferral:
         wanted = max(1, min(capacity, work.deferred_rows + len(work.cpu_rows)))
         share = -(-wanted // self._max_cohorts)
         count = min(share, wanted - work.deferred_rows)
-        return tuple(row.id for row in work.cpu_rows[: max(0, count)])
+        return tuple([row.id for row in work.cpu_rows[: max(0, count)]])
 
     @staticmethod
     def must_promote(work: Candidates) -> bool:
@@ -84,7 +89,7 @@ class StaticDeferred:
     uses_cpu = True
 
     def __init__(self, context: PolicyContext) -> None:
-        self._belief = context.belief
+        self._costs = RowCosts(context.belief)
         self._thresholds = context.thresholds
         self._deferral = Deferral(context, DEFAULT_COHORTS)
 
@@ -93,6 +98,6 @@ class StaticDeferred:
         if len(work.cpu_rows) + work.deferred_rows < self._thresholds.min_cpu_rows:
             return GPU_ONLY
         if work.base_rows == 0:
-            rows = in_layer_rows(self._belief, work, self._thresholds.max_running_rows)
+            rows = in_layer_rows(self._costs, work, self._thresholds.max_running_rows)
             return Choice(in_layer_a=rows, promotes_cohorts=self._deferral.must_promote(work))
         return Choice(enter=self._deferral.entering(work))
