@@ -155,11 +155,10 @@ class Recorder:
         return TokenGaps(middles, tuple(count for _, count in bins))
 
     def _on_tokens(self, result: StepResult) -> None:
-        now = result.end_ns
-        gaps = self._gaps
-        lives = self._lives
+        now, lives, gaps = result.end_ns, self._lives, self._gaps
         for row, count in result.tokens:
             life = lives[row]
+            self._output_tokens += count
             if life.first_ns is None:
                 life.first_ns = now
                 self._prompt_tokens += life.request.prompt_tokens
@@ -167,7 +166,6 @@ class Recorder:
                 gap = now - life.last_ns
                 gaps[gap] = gaps.get(gap, 0) + 1
             life.last_ns = now
-            self._output_tokens += count
         for gap, number in gaps.items():
             index = int(math.log(gap) / GAP_BIN_WIDTH) if gap > 0 else 0
             self._bins[index] = self._bins.get(index, 0) + number
