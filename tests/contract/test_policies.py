@@ -73,7 +73,7 @@ def make(entry: PolicyEntry, thresholds: Thresholds, costs=T4_COSTS):
 @policies
 @settings(max_examples=40, deadline=None)
 @given(st.lists(works(), min_size=1, max_size=4), limits, st.booleans())
-def test_choices_are_legal_and_repeatable(entry, steps, thresholds, is_free):
+def test_choices_are_legal_and_repeatable(entry, steps, thresholds, is_free) -> None:
     costs = FREE_COSTS if is_free else T4_COSTS
     policy, twin = make(entry, thresholds, costs), make(entry, thresholds, costs)
     for work in steps:
@@ -89,13 +89,13 @@ def test_choices_are_legal_and_repeatable(entry, steps, thresholds, is_free):
 
 
 @policies
-def test_nothing_to_do_is_legal(entry):
+def test_nothing_to_do_is_legal(entry) -> None:
     nothing = Candidates((), 0, 0, (), 0, 0, 0, 0)
     assert placed(make(entry, Thresholds()).choose(nothing)) == ()
 
 
 @policies
-def test_a_policy_is_what_the_registry_says(entry):
+def test_a_policy_is_what_the_registry_says(entry) -> None:
     policy = make(entry, Thresholds())
     assert policy.name == entry.name
     assert policy.uses_cpu is entry.uses_cpu
@@ -103,7 +103,7 @@ def test_a_policy_is_what_the_registry_says(entry):
 
 
 @policies
-def test_cpu_rows_are_used_only_by_strategies_that_are_declared(entry):
+def test_cpu_rows_are_used_only_by_strategies_that_are_declared(entry) -> None:
     rows = tuple(Row(i, 400) for i in range(30))
     choice = make(entry, Thresholds()).choose(Candidates((), 7, 2800, rows, 30 * 401, 0, 0, 99))
     uses = {"two_batch": choice.in_layer_b, "deferred": choice.enter}

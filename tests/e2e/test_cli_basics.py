@@ -1,6 +1,5 @@
 """The command line as typed: help, listings, doctor, report, and every way to fail politely."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -17,6 +16,7 @@ from apexbench.cli.exits import guard
 from apexbench.cli.main import COMMANDS, run
 from apexbench.errors import ApexbenchError, InputError, InvariantError, UsageError
 from apexbench.result import read, to_json
+from tests import synthetic_result
 
 Capture = pytest.CaptureFixture[str]
 LISTS = ("gpus", "hosts", "models", "policies", "workloads")
@@ -151,15 +151,8 @@ def test_unusable_results_are_one_sentence(
 @pytest.fixture(scope="module")
 def result_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A result document of invented numbers, written as `compare` writes it."""
-    path = Path(__file__).parents[1] / "synthetic_result.py"
-    spec = importlib.util.spec_from_file_location("synthetic_result_for_the_cli", path)
-    assert spec is not None
-    assert spec.loader is not None
-    synthetic = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = synthetic  # dataclasses look their module up there
-    spec.loader.exec_module(synthetic)
     file = tmp_path_factory.mktemp("out") / "result.json"
-    file.write_text(to_json(synthetic.build()), encoding="utf-8")
+    file.write_text(to_json(synthetic_result.build()), encoding="utf-8")
     return file
 
 

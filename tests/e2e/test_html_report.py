@@ -1,34 +1,20 @@
 """The HTML report in a real headless Chromium."""
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from apexbench.reports import html
 from apexbench.result import Comparison, Result, parse, to_json
+from tests import synthetic_result as synthetic
+from tests.e2e import browser as driver
 
 PHONE_WIDTH = 390
 DESKTOP_WIDTH = 1280
 
 
-def load(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-HERE = Path(__file__).parent
-driver = load("browser_for_html_report", HERE / "browser.py")
-synthetic = load("synthetic_result_for_html_report", HERE.parent / "synthetic_result.py")
 pytestmark = pytest.mark.skipif(not driver.is_available(), reason=driver.MISSING)
 
 

@@ -34,7 +34,7 @@ def choose(chunks):
     return Neo(PolicyContext(COSTS, Thresholds())).choose(work(chunks))
 
 
-def test_without_prefill_the_gpu_alone_serves_more():
+def test_without_prefill_the_gpu_alone_serves_more() -> None:
     # gpu_only: 20 / (1.11 + 0.205 ms) = 15.2 per ms. Pipelined: B hides 1 row behind 1.11 - 0.8 ms,
     # A 2 behind 1.11 + 0.205 - 0.8 ms, 0.173 ms each: 23 / (2 * 1.11 + 0.205 ms) = 9.5 per ms.
     choice = choose(())
@@ -43,7 +43,7 @@ def test_without_prefill_the_gpu_alone_serves_more():
 
 
 @pytest.mark.parametrize("tier", list(Tier))
-def test_with_a_prefill_of_1000_tokens_it_pipelines(tier):
+def test_with_a_prefill_of_1000_tokens_it_pipelines(tier) -> None:
     # T_lin(A) = 8.1 us * 1020 and more with A's rows: 7.46 ms hide 43 rows in B; A still hides 2.
     # 66 requests / (8.28 + 1.11 + 0.205 ms) = 6.9 per ms against 21 / (8.26 + 0.205 ms) = 2.5.
     choice = choose((PrefillChunk(1000, 1000, 0, tier, True),))

@@ -99,7 +99,7 @@ def _step(cohort: int, action: CohortAction, layer: int, rows: int) -> CohortSte
 def _plan(draw: st.DrawFn, index: int, steps: tuple[CohortStep, ...]) -> StepPlan:
     counts = st.sampled_from((0, 0, 1, 2, 5))
     first = _batch(draw, draw(counts), draw(counts), _chunks(draw))
-    batches = (first,)
+    batches: tuple[SubBatch, ...] = (first,)
     if draw(st.booleans()):
         batches += (_batch(draw, 0, draw(counts), ()),)
     swap = draw(st.sampled_from(("none", "none", "in", "out")))

@@ -1,10 +1,8 @@
 """The lane machine, with and without extrapolation, equals the slow twin to the nanosecond."""
 
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 from hypothesis import given, settings
@@ -14,11 +12,8 @@ from apexbench.engine.executors.lane_machine import LaneMachine
 from apexbench.engine.executors.lanes import Job
 from apexbench.engine.plan import StepPlan
 from apexbench.engine.program import DEFERRABLE, Carry, Op, OpTemplate, Program, build, expand
-
-sys.path.insert(0, str(Path(__file__).parent))  # its two neighbours are modules, not tests
-
-from slow_twin import LANES, SlowTwin
-from step_plans import Case, cases
+from tests.laws.slow_twin import LANES, SlowTwin
+from tests.laws.step_plans import Case, cases
 
 FOREVER = 10**9  # after everything any case leaves on its lanes
 

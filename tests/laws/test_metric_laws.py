@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apexbench.metrics import Measurement, measure
+from apexbench.metrics.measure import Measurement, measure
 from apexbench.records import (
     NS_PER_S,
     Checkpoint,

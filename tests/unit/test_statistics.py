@@ -96,7 +96,8 @@ def test_t_interval_of_two_pairs_by_hand() -> None:
 
 def test_one_pair_has_no_interval_and_no_verdict() -> None:
     result = paired_log_ratio([3.0], [1.5])
-    assert result == PairedRatio(pytest.approx(2.0), None, None, 1, 0)
+    assert result.ratio == pytest.approx(2.0)
+    assert result == PairedRatio(result.ratio, None, None, 1, 0)
     assert verdict(result, higher_is_better=True) == "no_significant_difference"
 
 

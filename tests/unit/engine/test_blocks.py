@@ -6,7 +6,7 @@ from apexbench.engine.blocks import BlockPool
 from apexbench.errors import InvariantError
 
 
-def test_a_fresh_pool_hands_out_long_runs():
+def test_a_fresh_pool_hands_out_long_runs() -> None:
     pool = BlockPool(4, 16)
     assert pool.allocate(3) == [0, 1, 2]
     assert (pool.num_used, pool.num_free, pool.num_tokens) == (3, 1, 64)
@@ -14,11 +14,11 @@ def test_a_fresh_pool_hands_out_long_runs():
 
 
 @pytest.mark.parametrize(("tokens", "blocks"), [(0, 0), (1, 1), (16, 1), (17, 2)])
-def test_blocks_for(tokens, blocks):
+def test_blocks_for(tokens, blocks) -> None:
     assert BlockPool(1, 16).blocks_for(tokens) == blocks
 
 
-def test_too_much_and_twice_are_refused():
+def test_too_much_and_twice_are_refused() -> None:
     pool = BlockPool(2, 16)
     with pytest.raises(InvariantError, match="asked for 3 KV blocks, 2 are free"):
         pool.allocate(3)
@@ -31,7 +31,7 @@ def test_too_much_and_twice_are_refused():
 
 
 @given(st.lists(st.integers(0, 5), max_size=30))
-def test_blocks_are_conserved_and_never_shared(counts):
+def test_blocks_are_conserved_and_never_shared(counts) -> None:
     pool = BlockPool(20, 4)
     held: list[list[int]] = []
     for count in counts:

@@ -116,7 +116,8 @@ def test_weights_that_do_not_fit_are_one_sentence(gpu: str, model: str, cure: st
 
 
 def test_the_cure_named_works() -> None:
-    assert deploy("a10", model="qwen2.5-32b", weights="int4").capacity(False, 2048, 256)
+    capacity = deploy("a10", model="qwen2.5-32b", weights="int4").capacity(False, 2048, 256)
+    assert capacity.gpu_kv_tokens > 0
 
 
 @pytest.mark.parametrize("host", list_hosts(), ids=lambda host: host.name)

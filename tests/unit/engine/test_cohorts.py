@@ -14,7 +14,7 @@ def rows(*ids: int) -> tuple[Sequence, ...]:
 
 
 @pytest.mark.parametrize(("num_layers", "steps"), [(1, 2), (32, 33)])
-def test_a_token_takes_l_plus_one_steps(num_layers, steps):
+def test_a_token_takes_l_plus_one_steps(num_layers, steps) -> None:
     book = CohortBook()
     members = rows(1, 2)
     book.advance((book.enter(members),), num_layers)
@@ -31,14 +31,14 @@ def test_a_token_takes_l_plus_one_steps(num_layers, steps):
     assert [row.cohort for row in members] == [None, None]
 
 
-def test_entry_counts_what_attention_reads():
+def test_entry_counts_what_attention_reads() -> None:
     book = CohortBook()
     step = book.enter(rows(4, 7))
     assert (step.action, step.rows, step.kv_tokens) == (CohortAction.ENTER, (4, 7), 22)
     assert (book.ids(), book.num_rows, book.steps_since_entry) == ((0,), 2, 0)
 
 
-def test_polling_joins_who_has_arrived_and_waits_after_the_last_miss():
+def test_polling_joins_who_has_arrived_and_waits_after_the_last_miss() -> None:
     book = CohortBook()
     book.enter(rows(1))
     book.enter(rows(2))
@@ -53,7 +53,7 @@ def test_polling_joins_who_has_arrived_and_waits_after_the_last_miss():
     assert joined() == [1]
 
 
-def test_freezing_ends_when_one_cohort_has_waited_long_enough():
+def test_freezing_ends_when_one_cohort_has_waited_long_enough() -> None:
     book = CohortBook()
     book.enter(rows(1))
     assert book.freeze(2)
@@ -64,7 +64,7 @@ def test_freezing_ends_when_one_cohort_has_waited_long_enough():
     assert book.freeze(2)
 
 
-def test_promotion_samples_at_any_layer():
+def test_promotion_samples_at_any_layer() -> None:
     book = CohortBook()
     members = rows(1)
     book.enter(members)

@@ -7,7 +7,7 @@ def workload(*arrivals: int, concurrency: int | None = None) -> Workload:
     return Workload("w", requests, "", "", concurrency=concurrency)
 
 
-def test_open_loop_follows_the_clock():
+def test_open_loop_follows_the_clock() -> None:
     feeder = Feeder(workload(5, 5, 9))
     assert feeder.due(4) == []
     assert feeder.next_arrival_ns() == 5
@@ -21,7 +21,7 @@ def test_open_loop_follows_the_clock():
     assert not feeder.has_due(99)
 
 
-def test_closed_loop_follows_completions():
+def test_closed_loop_follows_completions() -> None:
     feeder = Feeder(workload(0, 0, 0, 0, concurrency=2))
     assert [request.id for request in feeder.due(3)] == [0, 1]
     assert not feeder.has_due(10**9)

@@ -39,7 +39,7 @@ def scheduled() -> tuple[Scheduler, StepPlan]:
     return scheduler, plan
 
 
-def test_sound_books_pass():
+def test_sound_books_pass() -> None:
     scheduler, plan = scheduled()
     check(scheduler)
     check_plan(scheduler, plan)
@@ -92,7 +92,7 @@ def miscount(s: Scheduler) -> None:
         (miscount, "GPU rows are counted wrongly"),
     ],
 )
-def test_broken_books_are_named(damage: Callable[[Scheduler], None], law: str):
+def test_broken_books_are_named(damage: Callable[[Scheduler], None], law: str) -> None:
     scheduler, _ = scheduled()
     damage(scheduler)
     with pytest.raises(InvariantError, match=law):
@@ -115,13 +115,13 @@ def with_batch(plan: StepPlan, **changes) -> StepPlan:
         (lambda p: replace(p, cohorts=(p.cohorts[0]._replace(cohort=5),)), "not outstanding"),
     ],
 )
-def test_broken_plans_are_named(change: Callable[[StepPlan], StepPlan], law: str):
+def test_broken_plans_are_named(change: Callable[[StepPlan], StepPlan], law: str) -> None:
     scheduler, plan = scheduled()
     with pytest.raises(InvariantError, match=law):
         check_plan(scheduler, change(plan))
 
 
-def test_a_cohort_whose_blocks_change_mid_token_is_noticed():
+def test_a_cohort_whose_blocks_change_mid_token_is_noticed() -> None:
     scheduler, plan = scheduled()
     watch = CohortWatch()
     result = StepResult(1, 2, ((0, 1),))

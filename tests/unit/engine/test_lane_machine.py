@@ -18,7 +18,7 @@ def flat(num_layers: int = 4, **nanoseconds: float) -> FlatCosts:
     return FlatCosts(
         num_layers=num_layers,
         kv_bytes_per_token_layer_cpu=1,
-        **{name: value * NS for name, value in costs.items()},
+        **{name: value * NS for name, value in costs.items()},  # type: ignore[arg-type]
     )
 
 

@@ -42,7 +42,7 @@ def finished(request: Request, generated: int) -> Ended:
     return Ended(sequence, RequestStatus.COMPLETED, None)
 
 
-def test_a_life_is_recorded_with_its_scheduled_arrival():
+def test_a_life_is_recorded_with_its_scheduled_arrival() -> None:
     recorder, request = Recorder(Meter()), Request(0, 100, 5, 3)
     recorder.on_arrival(request, 100)
     step(recorder, PROMPT, 250, 1000, 0)
@@ -58,7 +58,7 @@ def test_a_life_is_recorded_with_its_scheduled_arrival():
     assert abs(gap / 2000 - 1) < 0.005
 
 
-def test_gaps_span_steps_in_which_a_row_got_no_token():
+def test_gaps_span_steps_in_which_a_row_got_no_token() -> None:
     recorder = Recorder(Meter())
     recorder.on_arrival(Request(0, 0, 5, 9), 0)
     recorder.on_arrival(Request(1, 0, 5, 9), 0)
@@ -70,7 +70,7 @@ def test_gaps_span_steps_in_which_a_row_got_no_token():
     assert gaps.counts == (2, 1)
 
 
-def test_checkpoints_are_thinned_out_and_keep_their_order():
+def test_checkpoints_are_thinned_out_and_keep_their_order() -> None:
     recorder = Recorder(Meter())
     recorder.on_arrival(Request(0, 0, 5, 10**6), 0)
     recorder.checkpoint(0, idle_scheduler())
@@ -85,7 +85,7 @@ def test_checkpoints_are_thinned_out_and_keep_their_order():
     assert sum(points[-1].strategy_steps) == times[-1]
 
 
-def test_who_never_arrived_is_unfinished():
+def test_who_never_arrived_is_unfinished() -> None:
     recorder = Recorder(Meter())
     recorder.on_never_sent(Request(3, 77, 5, 9))
     [record] = recorder.records()

@@ -7,19 +7,19 @@ from apexbench.engine.thresholds import RANGES, Thresholds, with_overrides
 from apexbench.errors import UsageError
 
 
-def test_every_threshold_has_a_range_and_a_policy_that_listens():
+def test_every_threshold_has_a_range_and_a_policy_that_listens() -> None:
     names = {field.name for field in fields(Thresholds)}
     assert names == set(RANGES)
     assert names == {name for entry in list_policies() for name in entry.thresholds}
 
 
-def test_defaults_are_legal():
+def test_defaults_are_legal() -> None:
     defaults = {f.name: getattr(Thresholds(), f.name) for f in fields(Thresholds)}
     given = {name: value for name, value in defaults.items() if value is not None}
     assert with_overrides(Thresholds(), given) == Thresholds()
 
 
-def test_overrides_are_converted():
+def test_overrides_are_converted() -> None:
     changed = with_overrides(Thresholds(), {"max_running_rows": "64", "two_batch_bias": "2"})
     assert (changed.max_running_rows, changed.two_batch_bias) == (64, 2.0)
 
@@ -40,6 +40,6 @@ def test_overrides_are_converted():
         ("join_mode", "never", "must be one of wait, poll"),
     ],
 )
-def test_bad_overrides_get_one_sentence(name, value, message):
+def test_bad_overrides_get_one_sentence(name, value, message) -> None:
     with pytest.raises(UsageError, match=message):
         with_overrides(Thresholds(), {name: value})

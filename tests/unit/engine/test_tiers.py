@@ -14,7 +14,7 @@ def sequence(prompt: int) -> Sequence:
     return Sequence(Request(0, 0, prompt, 9), 0)
 
 
-def test_admission_reserves_the_prompt_and_respects_the_watermark():
+def test_admission_reserves_the_prompt_and_respects_the_watermark() -> None:
     kv, row = memory(0.2), sequence(33)
     assert not kv.admit(row, Tier.GPU, respects_watermark=True)
     assert row.blocks == []
@@ -22,7 +22,7 @@ def test_admission_reserves_the_prompt_and_respects_the_watermark():
     assert (len(row.blocks), row.room) == (9, 36)
 
 
-def test_growth_takes_a_block_when_the_next_token_needs_one():
+def test_growth_takes_a_block_when_the_next_token_needs_one() -> None:
     kv, row = memory(), sequence(36)
     kv.admit(row, Tier.GPU, respects_watermark=False)
     row.computed = 35
@@ -36,7 +36,7 @@ def test_growth_takes_a_block_when_the_next_token_needs_one():
     assert len(row.blocks) == 10
 
 
-def test_moving_in_quarantines_host_blocks_until_the_step_is_over():
+def test_moving_in_quarantines_host_blocks_until_the_step_is_over() -> None:
     kv, row = memory(), sequence(20)
     kv.admit(row, Tier.CPU, respects_watermark=False)
     row.computed = 20
@@ -48,7 +48,7 @@ def test_moving_in_quarantines_host_blocks_until_the_step_is_over():
     assert kv.pool(Tier.CPU).num_free == 4
 
 
-def test_moving_out_needs_room_for_the_next_token():
+def test_moving_out_needs_room_for_the_next_token() -> None:
     kv, row = KvMemory(BlockPool(10, 4), BlockPool(1, 16), 0.0), sequence(16)
     kv.admit(row, Tier.GPU, respects_watermark=False)
     row.computed = 16
@@ -60,5 +60,5 @@ def test_moving_out_needs_room_for_the_next_token():
 
 
 @pytest.mark.parametrize(("cpu", "expected"), [(None, 40), (BlockPool(4, 16), 64)])
-def test_the_longest_sequence(cpu, expected):
+def test_the_longest_sequence(cpu, expected) -> None:
     assert KvMemory(BlockPool(10, 4), cpu, 0.0).max_sequence_tokens == expected

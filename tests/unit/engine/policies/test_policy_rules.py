@@ -62,7 +62,7 @@ def context(cpu_row_s: float = 0.2e-3, **thresholds) -> PolicyContext:
         (4.16e-3, (PROMPT,), 1.0, False),
     ],
 )
-def test_apex_inequality(cpu_row_s, chunks, bias, expected):
+def test_apex_inequality(cpu_row_s, chunks, bias, expected) -> None:
     policy = Apex(context(cpu_row_s, two_batch_bias=bias))
     at_hand = work(chunks=chunks)
     assert policy.prefers_two_batch(at_hand) is expected
@@ -71,20 +71,20 @@ def test_apex_inequality(cpu_row_s, chunks, bias, expected):
     assert bool(choice.enter) is not expected
 
 
-def test_apex_without_cpu_rows_or_with_too_few_is_gpu_only():
+def test_apex_without_cpu_rows_or_with_too_few_is_gpu_only() -> None:
     assert Apex(context()).choose(work(rows=0)) == GPU_ONLY
     assert Apex(context(min_cpu_rows=9)).choose(work(rows=8)) == GPU_ONLY
     assert Apex(context(min_cpu_rows=9)).choose(work(rows=8, cohorts=1, deferred=1)) != GPU_ONLY
 
 
-def test_apex_keeps_to_the_gpu_below_the_gain_margin():
+def test_apex_keeps_to_the_gpu_below_the_gain_margin() -> None:
     # deferred with 1 row of 33 steps beside 7 GPU rows gains 1/33/7 = 0.4 %
     at_hand = work(rows=1)
     assert Apex(context(2e-3, offload_gain_margin=0.004)).choose(at_hand).enter == (0,)
     assert Apex(context(2e-3, offload_gain_margin=0.005)).choose(at_hand) == GPU_ONLY
 
 
-def test_apex_promotes_its_cohort_when_the_gpu_has_no_work():
+def test_apex_promotes_its_cohort_when_the_gpu_has_no_work() -> None:
     choice = Apex(context()).choose(work(rows=2, gpu_rows=0, cohorts=1, deferred=3))
     assert choice.promotes_cohorts
     assert choice.in_layer_a
@@ -93,25 +93,25 @@ def test_apex_promotes_its_cohort_when_the_gpu_has_no_work():
 # -- deferred --------------------------------------------------------------------------------------
 
 
-def test_deferred_capacity_fills_the_step():
+def test_deferred_capacity_fills_the_step() -> None:
     # n * t * L/(L+1) <= L * (1.7 + 0.23) ms with t = 0.2 ms: n = 33 * 1.93 / 0.2 = 318.45
     assert deferred_capacity(costs(0.2e-3), work()) == 318
 
 
 @pytest.mark.parametrize(("cohorts", "spacing"), [(1, 33), (8, 4), (33, 1), (100, 1)])
-def test_cohorts_enter_evenly_spaced(cohorts, spacing):
+def test_cohorts_enter_evenly_spaced(cohorts, spacing) -> None:
     deferral = Deferral(context(max_deferred_cohorts=cohorts), default_cohorts=3)
     assert deferral.entering(work(since=spacing - 1)) == ()
     assert deferral.entering(work(since=spacing)) != ()
 
 
 @pytest.mark.parametrize(("cohorts", "share"), [(1, 318), (8, 40), (33, 10)])
-def test_a_cohort_takes_its_share_of_what_the_cpu_can_serve(cohorts, share):
+def test_a_cohort_takes_its_share_of_what_the_cpu_can_serve(cohorts, share) -> None:
     deferral = Deferral(context(max_deferred_cohorts=cohorts), default_cohorts=3)
     assert deferral.entering(work(rows=400)) == tuple(range(share))
 
 
-def test_deferral_limits():
+def test_deferral_limits() -> None:
     deferral = Deferral(context(max_deferred_cohorts=2, max_deferred_rows=5), default_cohorts=3)
     assert len(deferral.entering(work())) == 3
     assert len(deferral.entering(work(cohorts=1, deferred=3))) == 2
@@ -119,7 +119,7 @@ def test_deferral_limits():
     assert deferral.entering(work(cohorts=2, deferred=2)) == ()
 
 
-def test_static_deferred_promotes_without_gpu_work():
+def test_static_deferred_promotes_without_gpu_work() -> None:
     policy = StaticDeferred(context())
     assert policy.choose(work(gpu_rows=0, cohorts=1, deferred=3)).promotes_cohorts
     assert not policy.choose(work(cohorts=1, deferred=3)).promotes_cohorts
@@ -128,19 +128,19 @@ def test_static_deferred_promotes_without_gpu_work():
 # -- two batches and in layer ----------------------------------------------------------------------
 
 
-def test_two_batch_fills_what_the_layer_hides():
+def test_two_batch_fills_what_the_layer_hides() -> None:
     # GPU layer 1.7 + 0.23 + 1.7 = 3.63 ms, 0.2 ms a row: 18 rows; each batch 1.93 ms: 9 rows
     rows_a, rows_b = two_batch_rows(RowCosts(costs(0.2e-3)), work(), 256)
     assert (len(rows_a), len(rows_b)) == (9, 9)
     assert sorted(rows_a + rows_b) == list(range(18))
 
 
-def test_two_batch_has_one_row_even_when_the_cpu_is_too_slow():
+def test_two_batch_has_one_row_even_when_the_cpu_is_too_slow() -> None:
     assert two_batch_rows(RowCosts(costs(0.1)), work(), 256) == ((), (0,))
     assert StaticTwoBatch(context(0.1, min_cpu_rows=41)).choose(work()) == GPU_ONLY
 
 
-def test_in_layer_rows_stop_when_the_rate_would_fall():
+def test_in_layer_rows_stop_when_the_rate_would_fall() -> None:
     # 1 row (0.2 ms) hides behind T_gatt. Beyond, a layer takes 1.7 ms + 0.2 ms * n for 7 + n rows:
     # the rate still rises with every row, for 1.7/0.2 > 7.
     choice = StaticInLayer(context(0.2e-3)).choose(work())
@@ -162,14 +162,14 @@ def neo(rows: list[int], chunks=(), gpu_rows=2, **thresholds):
     return Neo(PolicyContext(belief, Thresholds(**thresholds))).choose(at_hand)
 
 
-def test_neo_goes_on_with_shorter_rows_after_one_that_does_not_fit():
+def test_neo_goes_on_with_shorter_rows_after_one_that_does_not_fit() -> None:
     # B hides 2 - 0.8 = 1.2 ms, A 2 + 0.23 - 0.8 = 1.43 ms, 1 us per token.
     choice = neo([999, 1299, 1300, 1299, 99, 199])
     assert choice.in_layer_b == (0, 4)  # 1000, then 1 to A, 2 and 3 barred, 100 to B
     assert choice.in_layer_a == (1,)  # and 5 fits nowhere: 0.1 ms are left in each
 
 
-def test_neo_needs_a_gain_in_requests_per_gpu_time():
+def test_neo_needs_a_gain_in_requests_per_gpu_time() -> None:
     assert neo([999, 999], gpu_rows=1).in_layer_b  # 3 / 4.23 ms against 1 / 2.23 ms
     assert neo([999, 999], gpu_rows=3) == GPU_ONLY  # 5 / 4.23 ms against 3 / 2.23 ms
 
@@ -178,7 +178,7 @@ def chunk(sequence: int, tokens: int, tier: Tier) -> PrefillChunk:
     return PrefillChunk(sequence, tokens, 0, tier, True)
 
 
-def test_neo_drops_cpu_bound_prompts_from_the_tail_while_enough_rows_remain():
+def test_neo_drops_cpu_bound_prompts_from_the_tail_while_enough_rows_remain() -> None:
     chunks = (chunk(50, 100, Tier.GPU), *(chunk(51 + i, 60, Tier.CPU) for i in range(3)))
     assert neo([], chunks, gpu_rows=8).drops == (53, 52)  # 288 rows, 228, 168; 108 < 128
     assert neo([], chunks, gpu_rows=8, linear_rows_threshold=16).drops == (53, 52, 51)
