@@ -153,7 +153,7 @@ class CompareConfig(BaseModel):
     )
     cpu_kernel: Literal["apexbench", "paper", "ispc"] = _key("paper", "apexbench, paper or ispc")
     cpu_threads: Count | None = _key(None, "a whole number of at least 1")
-    weights: Literal["auto", "fp16", "int8", "int4"] = _key("fp16", "auto, fp16, int8 or int4")
+    weights: Literal["fp16", "int8", "int4"] = _key("fp16", "fp16, int8 or int4")
     jobs: Count | None = _key(None, "a whole number of at least 1")
     thresholds: dict[str, Annotated[int | float | str, BeforeValidator(_threshold)]] = _key(
         {}, "a finite number or a word"

@@ -14,7 +14,8 @@ _NEW_FILE_MODE = 0o666
 def write_text_atomic(path: str | Path, text: str) -> None:
     """Write UTF-8 `text` to `path`; a reader sees the old file or the new one, never a part.
 
-    InputError says in one sentence why it could not be written; `path` is then as it was.
+    A device or pipe is written to, never replaced. InputError says in one sentence why it could
+    not be written; a file is then as it was.
     """
     write_bytes_atomic(path, text.encode("utf-8"))
 
@@ -28,9 +29,23 @@ def write_bytes_atomic(path: str | Path, data: bytes) -> None:
     if target.is_dir():
         raise InputError(f"cannot write '{target}': it is a directory; name a file")
     try:
-        _replace(target, data)
+        if is_special(target):
+            target.write_bytes(data)
+        else:
+            _replace(target, data)
     except OSError as error:
         raise _cannot_write(target, error) from error
+
+
+def is_special(path: Path) -> bool:
+    """A device, pipe or socket: putting a file in its place would break whoever relies on it."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def check_target(path: str | Path) -> None:
+    """InputError unless a file (or device) at `path` can be expected to take a write."""
+    if not is_special(Path(path)):
+        ensure_writable_dir(Path(path).absolute().parent)
 
 
 def ensure_writable_dir(path: str | Path) -> Path:
@@ -75,7 +90,7 @@ def _mode_for(target: Path) -> int:
 
 def _cannot_write(path: Path, error: OSError) -> InputError:
     reason = error.strerror or str(error)
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
         reason = f"there is no directory '{path.parent}'; create it first"
     elif isinstance(error, FileExistsError | NotADirectoryError):
         reason = "a file is in the way; name another place"

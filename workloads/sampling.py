@@ -107,8 +107,8 @@ def _fit(rows: Trace | Sample, limit: ContextLimit) -> BoolArray:
 
 def _too_long(what: str, name: str, limit: ContextLimit) -> str:
     return (
-        f"{what} '{name}' exceeds the max context of {limit.tokens} tokens; raise it, or cut"
-        f" requests with {limit.tokens}:clip"
+        f"{what} '{name}' exceeds the max context of {limit.tokens} tokens; use shorter requests,"
+        f" a model or limit with a longer context, or cut them with {limit.tokens}:clip"
     )
 
 

@@ -11,6 +11,8 @@ import typer
 from apexbench.cli.exits import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from apexbench.compare.comparison import Comparison
@@ -84,8 +86,10 @@ def compare(
 
 def _resolve(options: dict[str, object], file: Path | None) -> "CompareConfig":
     from apexbench import config
+    from apexbench.compare.scenarios import preset_values
 
-    return config.resolve(options, os.environ, config.locate(file, os.environ, Path.cwd()))
+    found = config.locate(file, os.environ, Path.cwd())
+    return config.resolve(options, os.environ, found, preset_values)
 
 
 def _is_out_given(config: "CompareConfig") -> bool:
@@ -108,28 +112,32 @@ class _Session:
 
     def run(self) -> int:
         """The exit code."""
+        from apexbench.cli.interrupts import terminable, undisturbed
         from apexbench.compare.comparison import Comparison
 
         self._check_targets()
         comparison = Comparison.prepare(self._config)
         started = time.perf_counter()
-        self._run_with_progress(comparison)
+        with terminable():
+            self._run_with_progress(comparison)
         if not comparison.results:
             return self._nothing(comparison)
-        result = comparison.document(wall_s=time.perf_counter() - started)
-        self._write(result, comparison)
-        self._print(result)
-        return self._exit_code(comparison)
+        with undisturbed():
+            result = comparison.document(wall_s=time.perf_counter() - started)
+            unwritten = self._write(result, comparison)
+        self._print(result, is_written=not unwritten)
+        self._complain([*_ending(comparison), *unwritten])
+        return ExitCode.INPUT if unwritten else self._exit_code(comparison)
 
     def _check_targets(self) -> None:
         """Before anything runs: there is somewhere to put what it finds."""
-        from apexbench.files import ensure_writable_dir
+        from apexbench.files import check_target, ensure_writable_dir
 
         if self._out is not None:
             ensure_writable_dir(self._out)
         for path in (self._config.json_path, self._config.html_path):
-            if path not in {None, STDOUT}:
-                ensure_writable_dir(Path(str(path)).absolute().parent)
+            if path is not None and path != STDOUT:
+                check_target(Path(path))
 
     def _run_with_progress(self, comparison: "Comparison") -> None:
         from apexbench.cli.progress import Bars
@@ -139,30 +147,50 @@ class _Session:
             comparison.run(bars.phase)
 
     def _nothing(self, comparison: "Comparison") -> int:
-        for sentence in comparison.failures:
-            self._errors.print(f"apexbench: {sentence}", markup=False, soft_wrap=True)
+        self._complain(comparison.failures)
         if comparison.is_interrupted:
-            self._errors.print("apexbench: interrupted before any run had ended; nothing written")
+            self._complain(["interrupted before any run had ended; nothing written"])
         return self._exit_code(comparison)
 
-    def _write(self, result: "Result", comparison: "Comparison") -> None:
-        from apexbench.compare.outputs import write_all, write_text
+    def _complain(self, sentences: "Sequence[str]") -> None:
+        for sentence in sentences:
+            self._errors.print(f"apexbench: {sentence}", markup=False, soft_wrap=True)
 
-        if self._out is not None:
-            write_all(self._out, result, comparison.request_table())
-        if self._config.json_path is not None:
-            from apexbench.result import to_json
+    def _write(self, result: "Result", comparison: "Comparison") -> list[str]:
+        """Everything that can be written; a sentence for each thing that cannot."""
+        from apexbench.errors import InputError
 
-            if self._config.json_path == STDOUT:
-                typer.echo(to_json(result), nl=False)
-            else:
-                write_text(Path(self._config.json_path), to_json(result))
+        unwritten = []
+        for write in (self._write_all, self._write_json, self._write_html):
+            try:
+                write(result, comparison)
+            except InputError as error:
+                unwritten.append(str(error))
+        return unwritten
+
+    def _write_json(self, result: "Result", _: "Comparison") -> None:
+        from apexbench.files import write_text_atomic
+        from apexbench.result import to_json
+
+        if self._config.json_path == STDOUT:
+            typer.echo(to_json(result), nl=False)
+        elif self._config.json_path is not None:
+            write_text_atomic(Path(self._config.json_path), to_json(result))
+
+    def _write_html(self, result: "Result", _: "Comparison") -> None:
         if self._config.html_path is not None:
+            from apexbench.files import write_text_atomic
             from apexbench.reports import html
 
-            write_text(Path(self._config.html_path), html.render(result))
+            write_text_atomic(Path(self._config.html_path), html.render(result))
 
-    def _print(self, result: "Result") -> None:
+    def _write_all(self, result: "Result", comparison: "Comparison") -> None:
+        if self._out is not None:
+            from apexbench.compare.outputs import write_all
+
+            write_all(self._out, result, comparison.request_table())
+
+    def _print(self, result: "Result", *, is_written: bool) -> None:
         from apexbench.compare.advice import next_command
         from apexbench.reports import terminal, verdicts
 
@@ -172,11 +200,11 @@ class _Session:
                 console.print(verdict.sentence, markup=False, soft_wrap=True)
         else:
             terminal.render(result, console)
-            self._print_files(console)
+            self._print_files(console, is_written=is_written)
         console.print(f"next: {next_command(result)}", markup=False, soft_wrap=True)
 
-    def _print_files(self, console: "Console") -> None:
-        if self._out is None:
+    def _print_files(self, console: "Console", *, is_written: bool) -> None:
+        if self._out is None or not is_written:
             return
         out = self._out
         console.print(
@@ -190,3 +218,9 @@ class _Session:
         if comparison.is_interrupted:
             return ExitCode.INTERRUPTED
         return ExitCode.RUN_FAILED if comparison.failures else ExitCode.OK
+
+
+def _ending(comparison: "Comparison") -> list[str]:
+    """Why the comparison is not complete, if it is not."""
+    interrupted = "interrupted; the result holds the runs that had ended"
+    return [*comparison.failures, *([interrupted] if comparison.is_interrupted else [])]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from apexbench.compare.scenarios import Placement
 from apexbench.engine.simulate import SimulationSpec, pools_of, simulate
-from apexbench.metrics import Measurement, measure
+from apexbench.metrics.measure import Measurement, measure
 from apexbench.records import NS_PER_S, RequestRecord, RunLog, StepTimeline, Workload
 from apexbench.result import Run, Slo, Span, Timeline
 
@@ -30,11 +30,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class CellResult:
-    """What a cell found: its run, one column per request field, and sentences to pass on."""
+    """What a cell found: its run and one column per request field."""
 
     run: Run
     requests: Mapping[str, NDArray[np.float64] | NDArray[np.int64] | list[str]]
-    warnings: tuple[str, ...]
     simulated_s: float
 
 
@@ -57,7 +56,7 @@ def run_cell(cell: Cell, on_progress: CellProgress | None = None) -> CellResult:
         log, cell.workload.requests, cell.slo, rate_rps=cell.rate_rps, is_deferring=entry.defers
     )
     run = _run(cell, log, measured)
-    return CellResult(run, _columns(log.requests), measured.warnings, log.end_ns / NS_PER_S)
+    return CellResult(run, _columns(log.requests), log.end_ns / NS_PER_S)
 
 
 def _run(cell: Cell, log: RunLog, measured: Measurement) -> Run:

@@ -14,11 +14,15 @@ _PACKAGES = ("numpy", "pandas", "plotly", "pyarrow", "pydantic", "rich", "scipy"
 
 
 def environment(*, wall_s: float, simulated_s: float) -> Environment:
-    """The environment of this process. SOURCE_DATE_EPOCH fixes the date."""
+    """The environment of this process.
+
+    SOURCE_DATE_EPOCH asks for reproducible bytes: it is the date then, and the wall time is 0.
+    """
+    epoch = _epoch()
     commit = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain") if commit else None
     return Environment(
-        created_at=_created_at(),
+        created_at=_created_at(epoch),
         python=platform.python_version(),
         platform=platform.platform(),
         cpu_model=_cpu_model(),
@@ -26,17 +30,19 @@ def environment(*, wall_s: float, simulated_s: float) -> Environment:
         packages={name: _version(name) for name in _PACKAGES},
         git_commit=commit,
         is_git_dirty=None if changes is None else bool(changes),
-        wall_s=round(wall_s, 3),
+        wall_s=round(wall_s, 3) if epoch is None else 0.0,
         simulated_s=round(simulated_s, 3),
     )
 
 
-def _created_at() -> str:
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    if epoch is not None and epoch.isdigit():
-        moment = datetime.fromtimestamp(int(epoch), UTC)
-    else:
-        moment = datetime.now(UTC)
+def _epoch() -> int | None:
+    """Seconds since 1970 that the user wants to see as now."""
+    text = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return int(text) if text.isdecimal() else None
+
+
+def _created_at(epoch: int | None) -> str:
+    moment = datetime.now(UTC) if epoch is None else datetime.fromtimestamp(epoch, UTC)
     return moment.isoformat(timespec="seconds")
 
 

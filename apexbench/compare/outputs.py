@@ -21,8 +21,3 @@ def write_all(out: Path, result: Result, requests: pa.Table) -> None:
     write_text_atomic(out / "summary.md", markdown.render(result))
     write_text_atomic(out / "trace.json", perfetto.render(result))
     write_text_atomic(out / "report.html", html.render(result))
-
-
-def write_text(path: Path, text: str) -> None:
-    """One file where the user wants it."""
-    write_text_atomic(path, text)

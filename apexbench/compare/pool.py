@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import Empty
@@ -16,22 +18,44 @@ from apexbench.errors import ApexbenchError
 POLL_S = 0.2
 MAX_DEFAULT_JOBS = 8
 
-# (cells done, cells in total, requests completed in cells still running)
-Progress = Callable[[int, int, int], None]
 _messages: Any = None  # the worker process's end of the progress queue
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far a list of cells is; requests count across its runs, those in progress included."""
+
+    runs_done: int
+    num_runs: int
+    requests_done: int
+    num_requests: int
+
+
+Progress = Callable[[Extent], None]
 
 
 @dataclass(slots=True)
 class Batch:
-    """Outcome of a list of cells: a result or a sentence for each that ended."""
+    """A list of cells and the outcome of each that ended: a result or a sentence.
 
+    `num_lost` cells have neither, because a worker process died.
+    """
+
+    cells: Sequence[Cell]
     results: dict[int, CellResult] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
-    is_interrupted: bool = False
+    num_lost: int = 0
 
     def ordered(self) -> list[CellResult]:
         """Results in the order of the cells, whatever order they ended in."""
         return [self.results[index] for index in sorted(self.results)]
+
+    def extent(self, running: int) -> Extent:
+        """`running`: requests completed by cells that have not ended."""
+        sizes = [len(cell.workload.requests) for cell in self.cells]
+        ended = [*self.results, *self.failures]
+        done = sum(sizes[index] for index in ended)
+        return Extent(len(ended), len(sizes), done + running, sum(sizes))
 
 
 def default_jobs() -> int:
@@ -40,7 +64,11 @@ def default_jobs() -> int:
 
 
 class CellRunner:
-    """Keeps worker processes alive across batches. Use as a context manager."""
+    """Keeps worker processes alive across batches. Use as a context manager.
+
+    Whatever ends the block early, Ctrl-C included, ends the workers too; results that had come in
+    are in the batch.
+    """
 
     def __init__(self, jobs: int, on_progress: Progress) -> None:
         self._jobs = jobs
@@ -58,55 +86,68 @@ class CellRunner:
             )
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if self._pool is None:
+            return
+        if error is not None:
+            _kill(self._pool)
+        self._pool.shutdown(cancel_futures=True)
 
-    def run(self, cells: Sequence[Cell]) -> Batch:
-        """Run all cells. Ctrl-C ends the batch early: what is done is in it."""
-        batch = Batch()
-        self.on_progress(0, len(cells), 0)
-        try:
-            if self._pool is None:
-                self._run_here(cells, batch)
-            else:
-                self._run_in_pool(cells, batch, self._pool)
-        except KeyboardInterrupt:
-            batch.is_interrupted = True
-            if self._pool is not None:
-                _kill(self._pool)
-        return batch
+    def run(self, batch: Batch) -> None:
+        """Run all cells of `batch` and put into it what comes of them."""
+        self.on_progress(batch.extent(0))
+        if self._pool is None:
+            self._run_here(batch)
+        else:
+            self._run_in_pool(batch, self._pool)
 
-    def _run_here(self, cells: Sequence[Cell], batch: Batch) -> None:
-        for index, cell in enumerate(cells):
+    def _run_here(self, batch: Batch) -> None:
+        for index, cell in enumerate(batch.cells):
             with _collecting(batch, index):
                 batch.results[index] = run_cell(
-                    cell, lambda done: self.on_progress(len(batch.results), len(cells), done)
+                    cell, lambda done: self.on_progress(batch.extent(done))
                 )
-            self.on_progress(index + 1, len(cells), 0)
+            self.on_progress(batch.extent(0))
 
-    def _run_in_pool(self, cells: Sequence[Cell], batch: Batch, pool: ProcessPoolExecutor) -> None:
-        futures = {pool.submit(_work, index, cell): index for index, cell in enumerate(cells)}
+    def _run_in_pool(self, batch: Batch, pool: ProcessPoolExecutor) -> None:
+        self._running.clear()
+        futures = _submit(pool, batch)
         pending: set[Future[CellResult]] = set(futures)
         while pending:
             done, pending = wait(pending, timeout=POLL_S, return_when=FIRST_COMPLETED)
             for future in done:
-                index = futures[future]
-                self._running.pop(index, None)
-                with _collecting(batch, index):
-                    batch.results[index] = future.result()
-            self._drain(batch)
-            ended = len(batch.results) + len(batch.failures)
-            self.on_progress(ended, len(cells), sum(self._running.values()))
+                with _collecting(batch, futures[future]):
+                    batch.results[futures[future]] = future.result()
+            self._drain()
+            self.on_progress(batch.extent(self._requests_running(batch)))
 
-    def _drain(self, batch: Batch) -> None:
+    def _drain(self) -> None:
         while True:
             try:
                 index, completed = self._queue.get_nowait()
             except Empty:
                 return
-            if index not in batch.results:
-                self._running[index] = completed
+            self._running[index] = completed
+
+    def _requests_running(self, batch: Batch) -> int:
+        ended = batch.results.keys() | batch.failures.keys()
+        return sum(done for index, done in self._running.items() if index not in ended)
+
+
+def _submit(pool: ProcessPoolExecutor, batch: Batch) -> dict[Future[CellResult], int]:
+    """Workers start here and inherit that Ctrl-C is blocked: to stop them is the parent's decision.
+
+    They would otherwise print a traceback each when the terminal sends it to all. SIGTERM stays:
+    it is how the pool itself ends the others after one has died.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        return {pool.submit(_work, i, cell): i for i, cell in enumerate(batch.cells)}
+    except BrokenProcessPool:
+        batch.num_lost = len(batch.cells)
+        return {}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -116,13 +157,27 @@ def _collecting(batch: Batch, index: int) -> Iterator[None]:
         yield
     except ApexbenchError as error:
         batch.failures[index] = str(error)
+    except BrokenProcessPool:
+        batch.num_lost += 1
+    except Exception as error:  # noqa: BLE001 - a bug in one run must not lose the others' results
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        batch.failures[index] = f"this is a bug in apexbench: {reason}"
 
 
 def _start(queue: Any) -> None:
-    """Workers leave Ctrl-C to the parent, which decides what is still written."""
+    """Runs first in every worker process."""
     global _messages  # noqa: PLW0603 - set once per worker process
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _messages = queue
+    queue.cancel_join_thread()  # a worker may end with its last progress unread
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot stop its workers, and they would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(index: int, cell: Cell) -> CellResult:
@@ -132,4 +187,4 @@ def _work(index: int, cell: Cell) -> CellResult:
 def _kill(pool: ProcessPoolExecutor) -> None:
     """Do not wait for cells that nobody will read."""
     for process in list((pool._processes or {}).values()):  # noqa: SLF001 - no public way to stop
-        process.terminate()
+        process.kill()

@@ -11,6 +11,7 @@ from apexbench.engine.simulate import capacity_for, thresholds_for
 from apexbench.engine.thresholds import Thresholds
 from apexbench.result import Slo
 from apexbench.workloads.context import ContextLimit
+from apexbench.workloads.presets import PRESETS
 from apexbench.workloads.sources import Source, resolve
 
 DEFAULT_GPU = "t4"
@@ -22,11 +23,11 @@ DEFAULT_WORKLOAD = "osc"
 DEFAULT_SCENARIOS = (("t4", "osc"), ("t4", "reasoning"), ("a10", "azure-conv"))
 
 # Backlog runs must outlast the residence of deferred requests; open-loop runs must support a p90.
-BACKLOG_REQUESTS = 800
-OPEN_REQUESTS = 200
+BACKLOG_REQUESTS = 2400
+OPEN_REQUESTS = 160
 # Long outputs: fewer, because each takes minutes of a small GPU's time.
-LONG_BACKLOG_REQUESTS = 240
-LONG_OPEN_REQUESTS = 80
+LONG_BACKLOG_REQUESTS = 64
+LONG_OPEN_REQUESTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,17 @@ def scenarios(config: CompareConfig, variants: Sequence[VariantSpec]) -> tuple[S
     return tuple(_scenario(config, variants, gpu, workload) for gpu, workload in pairs)
 
 
+def preset_values(workload: str) -> Mapping[str, object]:
+    """Configuration that comes with a preset workload: its targets; nothing for other names."""
+    preset = PRESETS.get(workload)
+    return {} if preset is None else {"slo": _targets(preset.default_slo)}
+
+
+def _targets(slo: Slo) -> dict[str, float]:
+    values = slo.model_dump(exclude_none=True)
+    return {name.removesuffix("_s"): value for name, value in values.items()}
+
+
 def _scenario(
     config: CompareConfig, variants: Sequence[VariantSpec], gpu: str, workload: str
 ) -> Scenario:
@@ -111,12 +123,11 @@ def _request_counts(config: CompareConfig, source: Source) -> tuple[int, int | N
 
 
 def _deploy(config: CompareConfig, variant: VariantSpec, gpu: str, model: str) -> Deployment:
-    weights = variant.weights or ("fp16" if config.weights == "auto" else config.weights)
     return deploy(
         gpu=gpu,
         host=config.host,
         model=model,
-        weights=weights,
+        weights=variant.weights or config.weights,
         cpu_kernel=config.cpu_kernel,
         cpu_threads=config.cpu_threads,
         gpu_memory_utilization=config.gpu_memory_utilization,

@@ -32,13 +32,15 @@ def _environment(environment: Environment) -> Table:
     commit = environment.git_commit or "not known"
     if environment.is_git_dirty:
         commit += " with local changes"
+    # 0: the date is fixed for reproducible bytes, and so is this.
+    wall = seconds(environment.wall_s) if environment.wall_s > 0 else "not recorded"
     rows = (
         ("created", environment.created_at),
         ("python", environment.python),
         ("platform", environment.platform),
         ("CPU", f"{environment.cpu_model}, {environment.logical_cpus} logical"),
         ("commit", commit),
-        ("wall time", seconds(environment.wall_s)),
+        ("wall time", wall),
         ("virtual time", seconds(environment.simulated_s)),
         *sorted(environment.packages.items()),
     )

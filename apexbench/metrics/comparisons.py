@@ -1,0 +1,143 @@
+"""Candidates against a baseline, paired by seed; forms ratios and verdicts, but no sentences."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from apexbench.result import Comparison, Quantiles, Run, Setting
+from apexbench.statistics import paired_log_ratio, verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedMetric:
+    """How to read a metric off a run, and which way is up.
+
+    `holds_in_backlog` False: with everything queued at t = 0 it measures how much was queued.
+    """
+
+    higher_is_better: bool
+    holds_in_backlog: bool
+    value: Callable[[Run], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A comparison that could not be made: of a `metric`, or of all where that is None."""
+
+    setting: str
+    candidate: str
+    metric: str | None
+    reason: str
+
+
+def _rate(name: str, *, holds_in_backlog: bool) -> ComparedMetric:
+    return ComparedMetric(True, holds_in_backlog, lambda run: float(getattr(run.metrics, name)))
+
+
+def _latency(name: str, percentile: str, *, holds_in_backlog: bool = False) -> ComparedMetric:
+    def value(run: Run) -> float | None:
+        summary: Quantiles = getattr(run.metrics, name)
+        found: float | None = getattr(summary, percentile)
+        return found
+
+    return ComparedMetric(False, holds_in_backlog, value)
+
+
+# Without request throughput: it is output throughput divided by the mean output length, which both
+# sides share because they served the same requests. It would be the same row twice.
+COMPARED_METRICS: Mapping[str, ComparedMetric] = {
+    "output_throughput_tok_s": _rate("output_throughput_tok_s", holds_in_backlog=True),
+    "goodput_rps": _rate("goodput_rps", holds_in_backlog=False),
+    "ttft_p50_s": _latency("ttft_s", "p50"),
+    "ttft_p90_s": _latency("ttft_s", "p90"),
+    "tpot_p50_s": _latency("tpot_s", "p50", holds_in_backlog=True),
+    "tpot_p90_s": _latency("tpot_s", "p90", holds_in_backlog=True),
+    "e2e_p50_s": _latency("e2e_s", "p50"),
+    "latency_per_token_p50_s": _latency("latency_per_token_s", "p50"),
+}
+
+NO_COMMON_SEED = "they have no seed in common"
+UNEQUAL_SETS = "they did not complete the same requests"
+ZERO = "one side has none of it in some seed"
+
+_Pairs = Sequence[tuple[Run, Run]]
+
+
+def comparisons(
+    runs: Sequence[Run], settings: Iterable[Setting], baseline: str = "gpu-only"
+) -> tuple[tuple[Comparison, ...], tuple[Gap, ...]]:
+    """Every other variant against `baseline`, per setting and metric, paired by seed.
+
+    A candidate whose served set differs from the baseline's under any common seed is left out as a
+    whole: keeping only the seeds that agree would select the ones it coped with. Where the rate is
+    None only the metrics that hold in a backlog are compared. A percentile refused for lack of
+    samples is no gap: the run itself shows that it is missing.
+    """
+    backlog = {setting.id for setting in settings if setting.rate_rps is None}
+    found: list[Comparison] = []
+    gaps: list[Gap] = []
+    for setting, variants in _by_setting(runs).items():
+        references = variants.pop(baseline, {})
+        names = _metrics_at(is_backlog=setting in backlog)
+        for candidate, by_seed in variants.items():
+            pairs = [(run, references[seed]) for seed, run in by_seed.items() if seed in references]
+            fault = _pairing_fault(pairs)
+            if fault is not None:
+                gaps.append(Gap(setting, candidate, None, fault))
+                continue
+            rows, missing = _compare(pairs, names)
+            found += rows
+            gaps += [Gap(setting, candidate, name, ZERO) for name in missing]
+    return tuple(found), tuple(gaps)
+
+
+def _metrics_at(*, is_backlog: bool) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name, metric in COMPARED_METRICS.items()
+        if metric.holds_in_backlog or not is_backlog
+    )
+
+
+def _by_setting(runs: Iterable[Run]) -> dict[str, dict[str, dict[int, Run]]]:
+    """setting -> variant -> seed -> run, in order of appearance and of seed."""
+    table: dict[str, dict[str, dict[int, Run]]] = {}
+    for run in sorted(runs, key=lambda run: run.seed):
+        table.setdefault(run.setting, {}).setdefault(run.variant, {})[run.seed] = run
+    return table
+
+
+def _pairing_fault(pairs: _Pairs) -> str | None:
+    if not pairs:
+        return NO_COMMON_SEED
+    unequal = [c.seed for c, b in pairs if c.served_set_sha256 != b.served_set_sha256]
+    if unequal:
+        return f"{UNEQUAL_SETS} (seed {', '.join(map(str, unequal))})"
+    return None
+
+
+def _compare(pairs: _Pairs, names: Iterable[str]) -> tuple[list[Comparison], list[str]]:
+    """Rows, and the metrics that are zero on some side: there is no ratio to nothing."""
+    rows, missing = [], []
+    for name in names:
+        metric = COMPARED_METRICS[name]
+        values = [(metric.value(candidate), metric.value(base)) for candidate, base in pairs]
+        if any(value == 0 for pair in values for value in pair):
+            missing.append(name)  # as a whole: the other seeds would be a selection
+            continue
+        ratio = paired_log_ratio([c for c, _ in values], [b for _, b in values])
+        if ratio.ratio is not None:
+            candidate, base = pairs[0]
+            rows.append(
+                Comparison(
+                    setting=candidate.setting,
+                    baseline=base.variant,
+                    candidate=candidate.variant,
+                    metric=name,
+                    ratio=ratio.ratio,
+                    ci_low=ratio.ci_low,
+                    ci_high=ratio.ci_high,
+                    n=ratio.n,
+                    verdict=verdict(ratio, metric.higher_is_better),
+                )
+            )
+    return rows, missing
