@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import repeat
 
 import numpy as np
 
@@ -11,13 +12,13 @@ from apexbench.errors import InputError, UsageError
 from apexbench.records import NS_PER_S, Request, Workload
 from apexbench.result import LengthSummary, WorkloadSummary
 from apexbench.workloads.arrivals import Arrivals, Kind, check_count, to_ns
-from apexbench.workloads.context import CLIPPED, DROPPED, ContextLimit
+from apexbench.workloads.context import CLIPPED, DROPPED, ContextLimit, cut_hashes
 from apexbench.workloads.lengths import FloatArray, IntArray
 from apexbench.workloads.replay import REPEATED, num_repeated, replay
 from apexbench.workloads.sampling import Demand, Sample, choose, everything
 from apexbench.workloads.sources import Source
 from apexbench.workloads.streams import Stream, generator
-from apexbench.workloads.trace import Trace
+from apexbench.workloads.trace import PrefixHashes, Trace, hashes_of
 
 __all__ = ["ContextLimit", "build", "summarize", "within"]
 
@@ -141,6 +142,7 @@ def _workload(
     limit: ContextLimit | None,
 ) -> Workload:
     prompt, output = sample.prompt, sample.output
+    hashes = _hashes(source, sample)
     dropped = dict(source.lengths.dropped) if isinstance(source.lengths, Trace) else {}
     counts = {DROPPED: sample.num_rejected}
     if isinstance(source.lengths, Trace) and source.has_arrivals:
@@ -148,18 +150,26 @@ def _workload(
     if limit is not None:
         counts[CLIPPED] = int(np.count_nonzero(limit.over(prompt, output)))
         prompt, output = limit.clip(prompt, output)
+        hashes = hashes and cut_hashes(hashes, sample.prompt, prompt)
     dropped |= {reason: count for reason, count in counts.items() if count}
     arrival_ns = to_ns(times_s)
-    columns = (arrival_ns.tolist(), prompt.tolist(), output.tolist())
+    columns = (arrival_ns.tolist(), prompt.tolist(), output.tolist(), repeat(None))
     return Workload(
         name=source.name,
-        requests=tuple(map(Request, range(len(sample)), *columns)),
+        requests=tuple(map(Request, range(len(sample)), *columns, hashes or repeat(None))),
         sha256=_digest(arrival_ns, prompt, output),
         source=source.citation,
         is_approximated=source.is_approximated,
         concurrency=arrivals.concurrency,
         dropped=tuple(dropped.items()),
     )
+
+
+def _hashes(source: Source, sample: Sample) -> PrefixHashes | None:
+    """Those of the trace itself: a row served twice shares its tuple."""
+    if not isinstance(source.lengths, Trace):
+        return None
+    return hashes_of(source.lengths, sample.rows.tolist())
 
 
 def _columns(requests: Sequence[Request]) -> tuple[IntArray, IntArray, IntArray]:

@@ -10,6 +10,7 @@ import numpy as np
 from apexbench.errors import InputError
 from apexbench.workloads.lengths import FloatArray, IntArray
 from apexbench.workloads.tables import Table
+from apexbench.workloads.trace import PrefixHashes
 
 MAX_LISTED = 12  # columns in an error sentence
 MAX_TOKENS = 2**31 - 1  # longer than any context; keeps sums within 64 bits
@@ -20,12 +21,13 @@ NS_PER_S = 1e9
 # before the ambiguous ("prompt" is a text in some formats).
 PROMPT = (
     "prompttokens", "contexttokens", "inputtokens", "requesttokens", "numprompttokens",
-    "numprefilltokens", "promptlength", "inputlength", "promptlen", "inputlen", "isl", "prompt",
-    "input",
+    "numprefilltokens", "promptlength", "inputlength", "promptlen", "inputlen", "isl",
+    "estimatedprompttokens", "prompt", "input",
 )  # fmt: skip
 OUTPUT = (
     "outputtokens", "generatedtokens", "completiontokens", "responsetokens", "numoutputtokens",
-    "numdecodetokens", "outputlength", "outputlen", "osl", "maxtokens", "maxnewtokens", "output",
+    "numdecodetokens", "outputlength", "outputlen", "osl", "maxtokens", "maxnewtokens",
+    "estimatedoutputtokens", "output",
 )  # fmt: skip
 ARRIVAL_MS = ("arrivalms", "arrivaltimems", "timestampms", "timems")
 ARRIVAL_S = (
@@ -33,7 +35,9 @@ ARRIVAL_S = (
     "timestamp", "time", "starttime",
 )  # fmt: skip
 _AZURE = {"timestamp", "contexttokens", "generatedtokens"}
-# Mooncake calls milliseconds "timestamp"; its block hashes give it away.
+_BURSTGPT = {"timestamp", "model", "requesttokens", "responsetokens", "totaltokens", "logtype"}
+# Mooncake calls milliseconds "timestamp"; its block hashes give it away. Its production traces
+# count arrivals in steps of 3 s: rates over shorter times mean nothing.
 _MOONCAKE = {"timestamp", "inputlength", "outputlength", "hashids"}
 # A date, and a time zone that changes nothing because only differences count.
 _ISO_TIME = re.compile(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{1,9})?)(?:Z|\+00:00)?", re.ASCII)
@@ -43,13 +47,17 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """Which columns hold what. `arrival` is None for a length-only trace."""
+    """Which columns hold what. `arrival` is None for a length-only trace, `hashes` for one that
+    does not say which prompts begin alike; `is_estimated`: the file itself calls its counts so.
+    """
 
     format: str
     prompt: str
     output: str
     arrival: str | None
     arrival_unit_s: float
+    hashes: str | None
+    is_estimated: bool
 
 
 def recognise(table: Table) -> Meaning:
@@ -71,6 +79,8 @@ def recognise(table: Table) -> Meaning:
         output=output,
         arrival=in_ms or _first(names, ARRIVAL_S),
         arrival_unit_s=1e-3 if in_ms or is_mooncake else 1.0,
+        hashes=None if table.layout == "csv" else names.get("hashids"),
+        is_estimated=_plain(prompt).startswith("estimated"),
     )
 
 
@@ -96,6 +106,14 @@ def arrival_times(table: Table, meaning: Meaning) -> FloatArray | None:
     return since_first
 
 
+def prefix_hashes(table: Table, meaning: Meaning) -> PrefixHashes | None:
+    """The lists of block hashes, one a row; None without such a column (no CSV has one)."""
+    if meaning.hashes is None:
+        return None
+    expected = "a list of block hashes, whole numbers"
+    return tuple(_converted(table, meaning.hashes, _hashes, expected))
+
+
 def _dates(table: Table, column: str) -> FloatArray:
     expected = "a date as in 2023-11-16 18:15:46.68, in UTC"
     times = np.array(_converted(table, column, _date, expected)).astype("datetime64[ns]")
@@ -116,6 +134,8 @@ def _format(table: Table, names: Any, *, is_mooncake: bool) -> str:
         return f"mooncake-{table.layout}"
     if table.layout == "csv" and set(names) == _AZURE:
         return "azure-csv"
+    if table.layout == "csv" and set(names) >= _BURSTGPT:
+        return "burstgpt-csv"
     if table.layout == "json" and set(names) == {"prompt", "maxtokens"}:
         return "lengths-json"
     return f"columns-{table.layout}"
@@ -150,6 +170,12 @@ def _time(value: Any) -> float:
     if not 0 <= number <= MAX_ARRIVAL:
         raise ValueError(value)
     return number
+
+
+def _hashes(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not all(type(number) is int for number in value):
+        raise TypeError(value)
+    return tuple(value)
 
 
 def _number(value: Any) -> float:

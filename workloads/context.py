@@ -7,6 +7,7 @@ import numpy as np
 
 from apexbench.errors import UsageError
 from apexbench.workloads.lengths import BoolArray, IntArray
+from apexbench.workloads.trace import PrefixHashes
 
 Mode = Literal["drop", "clip"]
 DROPPED = "longer than max context"
@@ -48,3 +49,13 @@ class ContextLimit:
         """Cut the prompt first, down to one token, and only then the output; shapes [n]."""
         cut_prompt = np.minimum(prompt, np.maximum(1, self.tokens - output))
         return cut_prompt, np.minimum(output, self.tokens - cut_prompt)
+
+
+def cut_hashes(hashes: PrefixHashes, prompt: IntArray, cut_prompt: IntArray) -> PrefixHashes:
+    """The hashes that still hold where prompts were cut from the end; untouched elsewhere.
+
+    The block size B is unknown, but k hashes of p tokens mean ceil(p / B) = k, so n tokens fill at
+    least floor(n (k - 1) / p) whole blocks. A block cut short is another block.
+    """
+    rows = zip(hashes, prompt.tolist(), cut_prompt.tolist(), strict=True)
+    return tuple(own if n == p else own[: n * max(0, len(own) - 1) // p] for own, p, n in rows)

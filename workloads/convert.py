@@ -4,19 +4,23 @@ import csv
 import gzip
 import io
 import json
-from typing import Literal
+from typing import Any, Literal
 
 from apexbench.workloads.trace import Trace
 
 Format = Literal["csv", "jsonl"]
-COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens")
+ARRIVAL = "arrival_s"
+COUNTED = ("prompt_tokens", "output_tokens")
+ESTIMATED = ("estimated_prompt_tokens", "estimated_output_tokens")
+HASHES = "hash_ids"
 DECIMALS = 9  # nanoseconds, the resolution of a workload
 
 
 def encode(trace: Trace, form: Format, *, is_compressed: bool = False) -> bytes:
-    """`trace` with the columns COLUMNS, without arrival_s where it has none.
+    """`trace` with the columns arrival_s, prompt_tokens, output_tokens and hash_ids.
 
-    Equal traces give equal bytes, compressed or not.
+    Without arrival_s or hash_ids where it has none; a CSV never has hash_ids. Estimated counts keep
+    that in the names of their columns. Equal traces give equal bytes, compressed or not.
     """
     text = _csv(trace) if form == "csv" else _jsonl(trace)
     # mtime: gzip would otherwise store the time of day.
@@ -24,25 +28,26 @@ def encode(trace: Trace, form: Format, *, is_compressed: bool = False) -> bytes:
 
 
 def _csv(trace: Trace) -> str:
+    columns = _columns(trace)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_names(trace))
-    writer.writerows(zip(*_values(trace), strict=True))
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
     return text.getvalue()
 
 
 def _jsonl(trace: Trace) -> str:
-    names = _names(trace)
-    rows = (dict(zip(names, row, strict=True)) for row in zip(*_values(trace), strict=True))
+    columns = _columns(trace)
+    if trace.prefix_hashes is not None:
+        columns[HASHES] = trace.prefix_hashes
+    rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
     return "".join(f"{json.dumps(row)}\n" for row in rows)
 
 
-def _names(trace: Trace) -> tuple[str, ...]:
-    return COLUMNS if trace.arrival_s is not None else COLUMNS[1:]
-
-
-def _values(trace: Trace) -> list[list[float]]:
-    lengths: list[list[float]] = [trace.prompt_tokens.tolist(), trace.output_tokens.tolist()]
+def _columns(trace: Trace) -> dict[str, Any]:
+    """Values by column name, each of length [rows]."""
+    lengths = (trace.prompt_tokens.tolist(), trace.output_tokens.tolist())
+    columns = dict(zip(ESTIMATED if trace.is_approximated else COUNTED, lengths, strict=True))
     if trace.arrival_s is None:
-        return lengths
-    return [[round(second, DECIMALS) for second in trace.arrival_s.tolist()], *lengths]
+        return columns
+    return {ARRIVAL: [round(second, DECIMALS) for second in trace.arrival_s.tolist()], **columns}

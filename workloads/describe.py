@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from apexbench.errors import InputError
-from apexbench.workloads.context import CLIPPED, DROPPED, ContextLimit
+from apexbench.workloads.context import CLIPPED, DROPPED, ContextLimit, cut_hashes
 from apexbench.workloads.lengths import FloatArray, IntArray
-from apexbench.workloads.trace import Trace
+from apexbench.workloads.trace import Trace, hashes_of
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 MINUTE_S = 60.0
@@ -28,7 +28,8 @@ class TraceFigures:
     """Figures of the rows kept. What needs timestamps, or more of them, is None.
 
     `interarrival_cv` is standard deviation / mean of the gaps, 1 for Poisson;
-    `peak_to_mean` compares the busiest whole minute with the average one.
+    `peak_to_mean` compares the busiest whole minute with the average one. `is_approximated` means
+    that token counts were estimated from the characters of texts.
     """
 
     name: str
@@ -43,6 +44,7 @@ class TraceFigures:
     mean_rate_rps: float | None
     interarrival_cv: float | None
     peak_to_mean: float | None
+    is_approximated: bool
 
 
 def describe(trace: Trace) -> TraceFigures:
@@ -62,6 +64,7 @@ def describe(trace: Trace) -> TraceFigures:
         mean_rate_rps=float(1 / gaps_s.mean()) if has_rate else None,
         interarrival_cv=float(gaps_s.std() / gaps_s.mean()) if has_rate else None,
         peak_to_mean=None if trace.arrival_s is None else _peak_to_mean(trace.arrival_s),
+        is_approximated=trace.is_approximated,
     )
 
 
@@ -76,8 +79,13 @@ def limited(trace: Trace, limit: ContextLimit) -> Trace:
         dropped[DROPPED if limit.mode == "drop" else CLIPPED] = int(np.count_nonzero(over))
     if limit.mode == "clip":
         prompt, output = limit.clip(trace.prompt_tokens, trace.output_tokens)
+        hashes = trace.prefix_hashes
         return replace(
-            trace, prompt_tokens=prompt, output_tokens=output, dropped=tuple(dropped.items())
+            trace,
+            prompt_tokens=prompt,
+            output_tokens=output,
+            prefix_hashes=hashes and cut_hashes(hashes, trace.prompt_tokens, prompt),
+            dropped=tuple(dropped.items()),
         )
     if over.all():
         raise InputError(
@@ -89,6 +97,7 @@ def limited(trace: Trace, limit: ContextLimit) -> Trace:
         arrival_s=None if trace.arrival_s is None else _from_zero(trace.arrival_s[~over]),
         prompt_tokens=trace.prompt_tokens[~over],
         output_tokens=trace.output_tokens[~over],
+        prefix_hashes=hashes_of(trace, np.flatnonzero(~over).tolist()),
         dropped=tuple(dropped.items()),
     )
 

@@ -30,13 +30,15 @@ class Demand:
 class Sample:
     """Requests chosen from an endless sequence of candidates; arrays have shape [n].
 
-    `positions` are places in that sequence, rising. Candidates from `start` to before `stop` were
+    `positions` are places in that sequence, rising; `rows` are the rows of a trace found there, and
+    the positions again where there is no trace. Candidates from `start` to before `stop` were
     looked at; those not chosen were longer than the max context.
     """
 
     start: int
     stop: int
     positions: IntArray
+    rows: IntArray
     prompt: IntArray
     output: IntArray
 
@@ -56,6 +58,7 @@ class Sample:
             self,
             stop=int(self.positions[count - 1]) + 1,
             positions=self.positions[:count],
+            rows=self.rows[:count],
             prompt=self.prompt[:count],
             output=self.output[:count],
         )
@@ -81,9 +84,9 @@ def everything(trace: Trace, name: str, limit: ContextLimit | None) -> Sample:
 
     InputError when none is left.
     """
-    count = len(trace)
-    rows = Sample(0, count, np.arange(count), trace.prompt_tokens, trace.output_tokens)
-    sample = _drop(rows, limit)
+    rows = np.arange(len(trace))
+    every = Sample(0, len(trace), rows, rows, trace.prompt_tokens, trace.output_tokens)
+    sample = _drop(every, limit)
     if limit is not None and not len(sample):
         raise InputError(_too_long("every request of", name, limit))
     return sample
@@ -119,6 +122,7 @@ def _drop(sample: Sample, limit: ContextLimit | None) -> Sample:
     return replace(
         sample,
         positions=sample.positions[keep],
+        rows=sample.rows[keep],
         prompt=sample.prompt[keep],
         output=sample.output[keep],
     )
@@ -129,7 +133,8 @@ def _draw(lengths: Marginals | Trace, seed: int, count: int) -> Sample:
     if isinstance(lengths, Marginals):
         prompt = lengths.prompt.draw(generator(seed, Stream.PROMPT_LENGTHS), count)
         output = lengths.output.draw(generator(seed, Stream.OUTPUT_LENGTHS), count)
-        return Sample(0, count, np.arange(count), prompt, output)
+        positions = np.arange(count)
+        return Sample(0, count, positions, positions, prompt, output)
     rng = generator(seed, Stream.TRACE_ROWS)
     if lengths.arrival_s is None:
         start = 0
@@ -141,6 +146,7 @@ def _draw(lengths: Marginals | Trace, seed: int, count: int) -> Sample:
         start=start,
         stop=start + count,
         positions=np.arange(start, start + count),
+        rows=rows,
         prompt=lengths.prompt_tokens[rows],
         output=lengths.output_tokens[rows],
     )

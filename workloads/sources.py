@@ -9,6 +9,7 @@ import numpy as np
 
 from apexbench.errors import UsageError, unknown_name
 from apexbench.result import Slo
+from apexbench.workloads.conversations import ESTIMATE
 from apexbench.workloads.lengths import Distribution, Fixed, LogNormal, Marginals, Uniform
 from apexbench.workloads.presets import PRESETS, RELAXED, Preset
 from apexbench.workloads.readers import read_trace
@@ -79,8 +80,11 @@ def _from_preset(preset: Preset) -> Source:
 def _from_trace(path: Path) -> Source:
     """Named by the file alone, so that results do not depend on where it lies."""
     trace = read_trace(path)
-    citation = f"{path.name} ({trace.format}, {trace.num_rows} rows, sha256 {trace.sha256[:12]})"
-    return Source(f"trace:{path.name}", citation, trace)
+    facts = [trace.format, f"{trace.num_rows} rows", f"sha256 {trace.sha256[:12]}"]
+    if trace.is_approximated:
+        facts.append(ESTIMATE)
+    citation = f"{path.name} ({', '.join(facts)})"
+    return Source(f"trace:{path.name}", citation, trace, is_approximated=trace.is_approximated)
 
 
 def _synthetic(spec: str, kind: str, text: str) -> Source:

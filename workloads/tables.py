@@ -5,11 +5,15 @@ import gzip
 import io
 import json
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from apexbench.errors import InputError
+
+# Told every object of a JSON file as it is read; what it returns stands in the object's place.
+Shrink = Callable[[dict[str, Any]], dict[str, Any]]
 
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -50,20 +54,20 @@ def read_bytes(path: Path) -> bytes:
         raise InputError(f"cannot read trace file '{path}': {reason}") from error
 
 
-def parse(data: bytes, name: str) -> Table:
-    """The rows of a CSV, JSON or JSONL file, gzipped or not, told apart by content."""
-    text = _text(data, name)
+def parse(text: str, name: str, shrink: Shrink | None = None) -> Table:
+    """The rows of a CSV, JSON or JSONL file, told apart by content."""
     start = text.lstrip()[:1]
     if not start:
         raise InputError(f"trace file '{name}' is empty; it must hold at least one request")
     if start == "[":
-        return _from_json(text, name)
+        return _from_json(text, name, shrink)
     if start == "{":
-        return _from_jsonl(text, name)
+        return _from_jsonl(text, name, shrink)
     return _from_csv(text, name)
 
 
-def _text(data: bytes, name: str) -> str:
+def decode(data: bytes, name: str) -> str:
+    """The text of a file, gzipped or not; InputError for anything else."""
     if data.startswith(GZIP_MAGIC):
         data = _gunzip(data, name)
     try:
@@ -112,20 +116,20 @@ def _csv_table(
     return _filled(Table(name, "csv", tuple(columns), numbers, rows))
 
 
-def _from_json(text: str, name: str) -> Table:
-    rows = _loads(text, f"'{name}'")
+def _from_json(text: str, name: str, shrink: Shrink | None) -> Table:
+    rows = _loads(text, f"'{name}'", shrink)
     return _objects(name, "json", list(range(1, len(rows) + 1)), rows)
 
 
-def _from_jsonl(text: str, name: str) -> Table:
+def _from_jsonl(text: str, name: str, shrink: Shrink | None) -> Table:
     numbered = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
-    rows = [_loads(line, f"row {number} of '{name}'") for number, line in numbered]
+    rows = [_loads(line, f"row {number} of '{name}'", shrink) for number, line in numbered]
     return _objects(name, "jsonl", [number for number, _ in numbered], rows)
 
 
-def _loads(text: str, where: str) -> Any:
+def _loads(text: str, where: str, shrink: Shrink | None) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_hook=shrink)
     except json.JSONDecodeError as error:
         raise InputError(
             f"{where} is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg})"

@@ -1,5 +1,6 @@
 """A request trace in memory: lengths, arrivals if known, and what was wrong with the file."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,9 @@ NO_PROMPT = "no prompt tokens"
 NO_OUTPUT = "no output tokens"
 OUT_OF_ORDER = "out of order, sorted by time"
 
+# Per request the hashes of its prompt's blocks from the first on; equal ones share their KV.
+PrefixHashes = tuple[tuple[int, ...], ...]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
@@ -19,6 +23,8 @@ class Trace:
     `arrival_s` counts seconds from the first arrival and is None for a length-only trace.
     `dropped` counts file rows left out or changed, by reason; `num_rows` is what the file held.
     `sha256` is over the bytes of the file as stored (compressed where it is compressed).
+    `prefix_hashes` has one entry a row where the file says which prompts begin alike, else None.
+    `is_approximated`: the token counts were estimated, not counted by a tokenizer.
     """
 
     name: str
@@ -29,6 +35,8 @@ class Trace:
     prompt_tokens: IntArray
     output_tokens: IntArray
     dropped: tuple[tuple[str, int], ...] = ()
+    prefix_hashes: PrefixHashes | None = None
+    is_approximated: bool = False
 
     def __len__(self) -> int:
         return len(self.prompt_tokens)
@@ -37,6 +45,12 @@ class Trace:
     def span_s(self) -> float:
         """From the first to the last arrival [s]; 0 without timestamps."""
         return 0.0 if self.arrival_s is None else float(self.arrival_s[-1])
+
+
+def hashes_of(trace: Trace, rows: Iterable[int]) -> PrefixHashes | None:
+    """The prefix hashes of some rows, in that order; None for a trace without any."""
+    hashes = trace.prefix_hashes
+    return None if hashes is None else tuple(hashes[row] for row in rows)
 
 
 def usable(trace: Trace) -> Trace:
@@ -62,6 +76,7 @@ def usable(trace: Trace) -> Trace:
         arrival_s=arrival_s,
         prompt_tokens=trace.prompt_tokens[order],
         output_tokens=trace.output_tokens[order],
+        prefix_hashes=hashes_of(trace, order.tolist()),
         dropped=tuple(dropped.items()),
     )
 

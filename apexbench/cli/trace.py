@@ -57,9 +57,13 @@ def convert(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write a trace with the columns arrival_s, prompt_tokens, output_tokens."""
+    """Write a trace with the columns arrival_s, prompt_tokens, output_tokens and hash_ids.
+
+    Only JSONL holds hash_ids; estimated counts are written as such.
+    """
     from apexbench.errors import UsageError
     from apexbench.files import write_bytes_atomic
+    from apexbench.workloads.conversations import ESTIMATE
     from apexbench.workloads.convert import encode
     from apexbench.workloads.readers import read_trace
 
@@ -71,6 +75,10 @@ def convert(
     typer.echo(f"wrote {len(trace):,} of {trace.num_rows:,} rows to {out} ({chosen})")
     for reason, count in trace.dropped:
         typer.echo(f"  {count:,} {reason}")
+    if trace.is_approximated:
+        typer.echo(f"  {ESTIMATE}, and named so in the columns")
+    if trace.prefix_hashes is not None and chosen == "csv":
+        typer.echo("  prefix hashes left out; write jsonl to keep them")
 
 
 def _chosen_format(form: str | None, out: Path) -> "Format":
@@ -88,6 +96,8 @@ def _print_figures(figures: "TraceFigures") -> None:
     from rich.console import Console
     from rich.markup import escape
 
+    from apexbench.workloads.conversations import ESTIMATE
+
     console = Console(highlight=False)
     console.print(f"[bold]{escape(figures.name)}[/bold]  {figures.format}")
     console.print(f"file sha256  {figures.sha256}")
@@ -95,6 +105,8 @@ def _print_figures(figures: "TraceFigures") -> None:
     for reason, count in figures.dropped.items():
         console.print(f"             {count:,} {reason}")
     console.print(f"arrivals     {_arrivals_line(figures)}", soft_wrap=True)
+    if figures.is_approximated:
+        console.print(f"approximated {ESTIMATE}")
     console.print(_length_table(figures))
 
 
@@ -111,11 +123,13 @@ def _arrivals_line(figures: "TraceFigures") -> str:
 
 
 def _length_table(figures: "TraceFigures") -> "Table":
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from apexbench.workloads.describe import QUANTILES
 
-    table = Table()
+    # Ten columns of up to 6 digits and a comma fit 80 characters only without rules and padding.
+    table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("tokens")
     for name in ("mean", *(_level_name(level) for level in QUANTILES)):
         table.add_column(name, justify="right")

@@ -1,6 +1,7 @@
 """Laws of workloads: equal seeds give equal requests, and one choice never moves another."""
 
 import gzip
+import json
 import tempfile
 from pathlib import Path
 
@@ -12,18 +13,22 @@ from apexbench.errors import ApexbenchError
 from apexbench.records import Workload
 from apexbench.workloads.arrivals import Arrivals
 from apexbench.workloads.build import ContextLimit, build, summarize, within
+from apexbench.workloads.convert import encode
 from apexbench.workloads.lengths import IntArray
 from apexbench.workloads.readers import read_trace
 from apexbench.workloads.sources import Source, resolve
 from apexbench.workloads.trace import Trace
 
-SYNTHETIC = ("osc", "azure-conv", "chat", "reasoning", "uniform:1-900/1-90", "lognormal:50-90/9-30")
+SYNTHETIC = (
+    "osc", "azure-conv", "azure-code", "chat", "livebench", "reasoning", "dolphin-r1",
+    "long-context", "uniform:1-900/1-90", "lognormal:50-90/9-30",
+)  # fmt: skip
 seeds = st.integers(0, 2**63)
 counts = st.integers(1, 60)
 rates = st.floats(1e-3, 1e3)
 processes = st.sampled_from(["constant", "poisson", "gamma"])
 limits = st.none() | st.builds(
-    ContextLimit, st.integers(800, 5000), st.sampled_from(["drop", "clip"])
+    ContextLimit, st.integers(2000, 5000), st.sampled_from(["drop", "clip"])
 )
 lengths = st.integers(1, 500)
 # Sorted times that begin at 0 and do not all coincide, with a length pair each.
@@ -214,6 +219,48 @@ cells = st.sampled_from(
 def test_no_table_of_odd_cells_raises_anything_but_a_sentence(rows: list[list[str]]) -> None:
     lines = ["arrival_s,prompt_tokens,output_tokens", *(",".join(row) for row in rows)]
     _read_or_refuse("\n".join(lines).encode())
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.sampled_from([-9, 1, 10**30])
+    | st.sampled_from(["human", "gpt", "Hello", ""]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["from", "value", "characters", "conversations"]), inner, max_size=3
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.lists(st.dictionaries(st.just("conversations"), values, min_size=1), max_size=4))
+@settings(max_examples=150, deadline=None)
+def test_no_odd_conversation_raises_anything_but_a_sentence(rows: list[dict[str, object]]) -> None:
+    _read_or_refuse(json.dumps(rows).encode())
+
+
+@given(st.lists(st.tuples(lengths, st.lists(st.integers(0, 2**64), max_size=4)), min_size=1))
+@settings(max_examples=60, deadline=None)
+def test_prefix_hashes_survive_conversion(rows: list[tuple[int, list[int]]]) -> None:
+    trace = Trace(
+        name="t",
+        format="test",
+        sha256="0" * 64,
+        num_rows=len(rows),
+        arrival_s=None,
+        prompt_tokens=np.array([prompt for prompt, _ in rows]),
+        output_tokens=np.ones(len(rows), dtype=np.int64),
+        prefix_hashes=tuple(tuple(hashes) for _, hashes in rows),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.jsonl"
+        path.write_bytes(encode(trace, "jsonl"))
+        again = read_trace(path)
+    assert again.prefix_hashes == trace.prefix_hashes
+    assert again.prompt_tokens.tolist() == trace.prompt_tokens.tolist()
 
 
 def _read_or_refuse(content: bytes) -> None:

@@ -40,6 +40,11 @@ def test_info_of_lengths_alone_says_so(write: Write) -> None:
     assert "lengths only" in _run("info", write("isl,osl\n1,1\n")).output
 
 
+def test_long_prompts_are_printed_in_full(write: Write) -> None:
+    output = _run("info", write("isl,osl\n126195,1\n126195,2000\n")).output
+    assert output.count("126,195") == 9
+
+
 def test_convert_writes_once_and_again_only_by_force(write: Write, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     output = _run("convert", write(TEXT), "--out", out).output
@@ -61,6 +66,24 @@ def test_convert_writes_once_and_again_only_by_force(write: Write, tmp_path: Pat
 def test_convert_compresses_by_name(write: Write, tmp_path: Path) -> None:
     _run("convert", write(TEXT), "--out", tmp_path / "out.csv.gz")
     assert (tmp_path / "out.csv.gz").read_bytes()[:2] == b"\x1f\x8b"
+
+
+def test_convert_says_what_a_csv_cannot_hold(write: Write, tmp_path: Path) -> None:
+    row = '{"timestamp": 0, "input_length": 9, "output_length": 4, "hash_ids": [1]}\n'
+    path = write(row, "m.jsonl")
+    assert "prefix hashes left out" in _run("convert", path, "--out", tmp_path / "o.csv").output
+    assert "prefix hashes" not in _run("convert", path, "--out", tmp_path / "o.jsonl").output
+    assert json.loads((tmp_path / "o.jsonl").read_text())["hash_ids"] == [1]
+
+
+def test_estimated_counts_are_called_so(write: Write, tmp_path: Path) -> None:
+    text = '[{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]}]'
+    path = write(text, "share.json")
+    assert "estimated as characters / 4" in _run("info", path).output
+    assert json.loads(_run("info", path, "--json").output)["is_approximated"]
+    assert "estimated" in _run("convert", path, "--out", tmp_path / "o.csv").output
+    assert (tmp_path / "o.csv").read_text().startswith("estimated_prompt_tokens,")
+    assert "estimated" not in _run("info", write(TEXT)).output
 
 
 @pytest.mark.parametrize(

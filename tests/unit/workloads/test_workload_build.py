@@ -317,3 +317,39 @@ def test_the_real_osc_lengths_are_drawn_from(real_trace: Callable[[str], Path]) 
     drawn = _build(source, Arrivals.poisson(1.0), num_requests=5000, seed=4)
     assert set(_lengths(drawn)) <= rows
     assert summarize(drawn).prompt_tokens.mean == pytest.approx(372.5, rel=0.02)
+
+
+def _mooncake(*, has_times: bool) -> Source:
+    """Row i asks for 10 (i + 1) tokens and has one hash for each 10 of them, all of them i."""
+    source = _trace([0.0, 3.0, 3.0, 9.0] if has_times else None, [10, 20, 30, 40], [5] * 4)
+    assert isinstance(source.lengths, Trace)
+    hashes = tuple((row,) * (row + 1) for row in range(4))
+    return replace(source, lengths=replace(source.lengths, prefix_hashes=hashes))
+
+
+@pytest.mark.parametrize("has_times", [True, False])
+@pytest.mark.parametrize("limit", [None, "37:drop"])
+@pytest.mark.parametrize("num_requests", [None, 3, 11])
+def test_every_request_carries_the_prefix_hashes_of_its_row(
+    has_times: bool, limit: str | None, num_requests: int | None
+) -> None:
+    arrivals = Arrivals.trace() if has_times else Arrivals.all_at_once()
+    source = _mooncake(has_times=has_times)
+    workload = _build(source, arrivals, num_requests=num_requests, max_context=limit)
+    for request in workload.requests:
+        row = request.prompt_tokens // 10 - 1
+        assert request.prefix_hashes == (row,) * (row + 1)
+    for request in within(workload, 35).requests:
+        assert len(request.prefix_hashes or ()) == request.prompt_tokens // 10
+
+
+def test_clipped_requests_keep_only_hashes_of_whole_blocks() -> None:
+    clipped = _build(_mooncake(has_times=True), Arrivals.trace(), max_context="32:clip")
+    held = [(r.prompt_tokens, len(r.prefix_hashes or ())) for r in clipped.requests]
+    assert held == [(10, 1), (20, 2), (27, 1), (27, 2)]
+
+
+def test_requests_of_other_sources_carry_no_prefix_hashes() -> None:
+    for source in (TIMED, "osc"):
+        workload = _build(source, Arrivals.poisson(1.0), num_requests=20)
+        assert {(r.prefix_hashes, r.token_ids) for r in workload.requests} == {(None, None)}

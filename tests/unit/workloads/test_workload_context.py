@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from apexbench.errors import UsageError
-from apexbench.workloads.context import ContextLimit
+from apexbench.workloads.context import ContextLimit, cut_hashes
 
 
 @pytest.mark.parametrize(
@@ -41,3 +43,23 @@ def test_clip_cuts_the_prompt_to_one_token_before_it_touches_the_output() -> Non
     )
     assert prompt.tolist() == [3, 6, 1, 1]
     assert output.tolist() == [4, 4, 9, 9]
+
+
+@given(st.integers(1, 600), st.integers(1, 5000), st.data())
+def test_hashes_of_a_cut_prompt_are_those_of_its_whole_blocks(
+    block: int, prompt: int, data: st.DataObject
+) -> None:
+    hashes = tuple(range(-(-prompt // block)))
+    cut = data.draw(st.integers(1, prompt))
+    (kept,) = cut_hashes((hashes,), np.array([prompt]), np.array([cut]))
+    if cut == prompt:
+        assert kept == hashes
+        return
+    assert kept == hashes[: len(kept)]
+    # Never a block that was cut into, and of whole ones at most a share of one block in each lost.
+    assert len(kept) <= cut // block
+    assert len(kept) >= cut // block - -(-cut // prompt) - 1
+
+
+def test_a_prompt_without_hashes_stays_without() -> None:
+    assert cut_hashes(((), (5,)), np.array([9, 9]), np.array([4, 4])) == ((), ())

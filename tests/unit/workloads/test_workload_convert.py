@@ -46,6 +46,27 @@ def test_the_form_is_plain(write: Write) -> None:
     assert first == '{"arrival_s": 0.0, "prompt_tokens": 3, "output_tokens": 4}'
 
 
+def test_jsonl_keeps_prefix_hashes_and_csv_cannot(write: Write) -> None:
+    row = '{"timestamp": %d, "input_length": 900, "output_length": 4, "hash_ids": [%d, 7]}\n'
+    before = read_trace(write(row % (3000, 1) + row % (0, 2), "m.jsonl"))
+    after = read_trace(write(encode(before, "jsonl"), "out.jsonl"))
+    assert after.prefix_hashes == before.prefix_hashes == ((2, 7), (1, 7))
+    assert after.arrival_s is not None
+    assert after.arrival_s.tolist() == [0.0, 3.0]
+    assert encode(after, "jsonl") == encode(before, "jsonl")
+    assert read_trace(write(encode(before, "csv"), "out.csv")).prefix_hashes is None
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_estimated_counts_stay_estimated(write: Write, form: Format) -> None:
+    text = '[{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]}]'
+    after = read_trace(write(encode(read_trace(write(text)), form), "out"))
+    assert after.is_approximated
+    assert describe(after).is_approximated
+    assert (after.prompt_tokens.tolist(), after.output_tokens.tolist()) == ([1], [1])
+    assert not read_trace(write(TEXT)).is_approximated
+
+
 def test_figures_of_a_trace_with_a_burst(write: Write) -> None:
     # 180 s: one request every 2 s and ten more within the second minute.
     times = sorted([*range(0, 182, 2), *np.linspace(70, 80, 10).tolist()])
@@ -74,3 +95,10 @@ def test_a_limited_trace_counts_what_it_lost(write: Write) -> None:
     assert dict(clipped.dropped) == {"clipped to max context": 1}
     with pytest.raises(InputError, match=r"every request of 't\.csv'"):
         limited(trace, ContextLimit(3, "drop"))
+
+
+def test_a_limited_trace_keeps_the_hashes_that_hold(write: Write) -> None:
+    row = '{"timestamp": 0, "input_length": %d, "output_length": 100, "hash_ids": [%s]}\n'
+    trace = read_trace(write(row % (1500, "1, 2, 3") + row % (600, "1, 4"), "m.jsonl"))
+    assert limited(trace, ContextLimit(1000, "drop")).prefix_hashes == ((1, 4),)
+    assert limited(trace, ContextLimit(1000, "clip")).prefix_hashes == ((1,), (1, 4))

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def test_dates_across_midnight_with_time_zone_and_byte_order_mark(write: Write) 
         (
             "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
             "5,GPT-4,3,4,7,API log\n45,GPT-4,5,6,11,API log\n",
-            "columns-csv",
+            "burstgpt-csv",
             [0.0, 40.0],
         ),
         ('[{"prompt": 3, "max_tokens": 4}, {"prompt": 5, "max_tokens": 6}]', "lengths-json", None),
@@ -112,6 +113,7 @@ def test_spaces_and_a_byte_order_mark_do_no_harm(write: Write) -> None:
     assert _lists(write('\ufeff[{"isl": 1, "osl": 2}]')) == (None, [1], [2])
 
 
+MOONCAKE = '{"timestamp": 0, "input_length": 9, "output_length": 2, "hash_ids": [1, 2]}\n'
 HEADER = "arrival_s,prompt_tokens,output_tokens\n"
 
 
@@ -141,7 +143,13 @@ HEADER = "arrival_s,prompt_tokens,output_tokens\n"
         (HEADER + ",,\n", "row 2 of 't.csv': 'arrival_s' is '', not a time"),
         ('"prompt\ntokens",b\n1,2\n', "has the columns 'prompt\\ntokens', 'b'; needed"),
         ("374,44\n1,2\n", "has the columns '374', '44'; needed"),
-        ('[{"id": 1, "conversations": []}]', "has the columns 'id', 'conversations'; needed"),
+        ('[{"id": 1, "conversations": []}]', "none of its 1 rows has a message from 'human'"),
+        ('[{"conversations": "Hi"}]', "row 1 of 't.csv': 'conversations' is 'Hi', not a list"),
+        ('[{"conversations": []}, {}]', "row 2 of 't.csv' has no 'conversations'"),
+        ("conversations,id\nHi,1\n", "row 2 of 't.csv': 'conversations' is 'Hi', not a list"),
+        (MOONCAKE + MOONCAKE.replace("[1, 2]", "7"), "row 2 of 't.csv': 'hash_ids' is 7, not a"),
+        (MOONCAKE.replace("[1, 2]", "[1, true]"), "row 1 of 't.csv': 'hash_ids' is [1, True]"),
+        (MOONCAKE + MOONCAKE.replace("hash_ids", "x"), "row 2 of 't.csv' has no 'hash_ids'"),
         ('[{"prompt": 1}, 5]', "row 2 of 't.csv' is not an object"),
         ('[{"prompt": 1, "max_tokens": true}]', "row 1 of 't.csv': 'max_tokens' is True"),
         ('[{"prompt": "Hello", "max_tokens": 1}]', "row 1 of 't.csv': 'prompt' is 'Hello'"),
@@ -195,3 +203,90 @@ def test_a_reordered_trace_serves_the_same_rows(write: Write) -> None:
     shuffled = [rows[i] for i in np.random.default_rng(0).permutation(20)]
     in_order = _lists(write(json.dumps(rows), "a.json"))
     assert _lists(write(json.dumps(shuffled), "b.json")) == in_order
+
+
+def test_prefix_hashes_stay_with_their_rows(write: Write) -> None:
+    rows = [(6000, 1024, 5, [1, 2]), (3000, 512, 5, [1]), (0, 512, 0, [9]), (9000, 100, 5, [])]
+    names = ("timestamp", "input_length", "output_length", "hash_ids")
+    text = "".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
+    trace = read_trace(write(text, "m.jsonl"))
+    assert trace.prompt_tokens.tolist() == [512, 1024, 100]
+    assert trace.prefix_hashes == ((1,), (1, 2), ())
+    assert dict(trace.dropped) == {"no output tokens": 1, "out of order, sorted by time": 1}
+
+
+def test_a_trace_that_names_no_prefixes_holds_none(write: Write) -> None:
+    assert read_trace(write(AZURE)).prefix_hashes is None
+    csv_with_hashes = "timestamp,input_length,output_length,hash_ids\n0,5,5,[1]\n"
+    assert read_trace(write(csv_with_hashes)).prefix_hashes is None
+
+
+def test_burstgpt_failures_are_dropped_and_counted(write: Write) -> None:
+    trace = read_trace(
+        write(
+            "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,"
+            "Log Type\n5,1,2,ChatGPT,472,18,490,Conversation log\n"
+            "45,1,0,ChatGPT,1087,0,1087,API log\n118,2,3,GPT-4,417,276,693,Conversation log\n"
+        )
+    )
+    assert trace.format == "burstgpt-csv"
+    assert dict(trace.dropped) == {"no output tokens": 1}
+    assert trace.arrival_s is not None
+    assert trace.arrival_s.tolist() == [0.0, 113.0]
+    assert trace.prompt_tokens.tolist() == [472, 417]
+    assert not trace.is_approximated
+
+
+def _conversation(*messages: tuple[str, object]) -> dict[str, object]:
+    return {"id": "x", "conversations": [{"from": who, "value": text} for who, text in messages]}
+
+
+@pytest.mark.parametrize("layout", ["json", "jsonl"])
+def test_conversations_give_one_estimated_request_each(write: Write, layout: str) -> None:
+    rows = [
+        _conversation(("human", "a" * 40), ("gpt", "b" * 9), ("human", "c" * 99), ("gpt", "d")),
+        _conversation(
+            ("system", "s" * 80), ("gpt", "e" * 8), ("user", "f"), ("assistant", "ü" * 4)
+        ),
+        _conversation(("human", "nobody"), ("human", "answers")),
+        _conversation(("gpt", "first")),
+        _conversation(("human", 12345), ("gpt", "no text before")),
+        {"conversations": ["human", {"from": "gpt"}, None]},
+        {"conversations": [{"from": who, "characters": 10**30} for who in ("human", "gpt")]},
+        _conversation(("human", "g" * 8), ("gpt", "")),
+    ]
+    text = json.dumps(rows) if layout == "json" else "\n".join(map(json.dumps, rows))
+    trace = read_trace(write(text, "sharegpt"))
+    assert (trace.format, trace.num_rows) == (f"sharegpt-{layout}", 8)
+    assert trace.prompt_tokens.tolist() == [10, 1]
+    assert trace.output_tokens.tolist() == [3, 1]
+    assert trace.arrival_s is None
+    assert trace.is_approximated
+    assert dict(trace.dropped) == {
+        "no human message followed by an answer": 5,
+        "no output tokens": 1,
+    }
+
+
+def test_the_texts_of_conversations_are_not_kept_beside_the_file(write: Write) -> None:
+    count, size = 200, 20_000
+    rows = [_conversation(("human", "a" * size), ("gpt", "b" * size)) for _ in range(count)]
+    path = write(json.dumps(rows), "large.json")
+    num_bytes = path.stat().st_size
+    del rows
+    tracemalloc.start()
+    try:
+        read_trace(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # The file and its text make two; texts of parsed rows would make three.
+    assert peak < 2.2 * num_bytes
+
+
+def test_the_real_mooncake_trace_keeps_its_hashes(real_trace: Callable[[str], Path]) -> None:
+    trace = read_trace(real_trace("mooncake-conversation.jsonl"))
+    assert (trace.format, len(trace), trace.dropped) == ("mooncake-jsonl", 12_031, ())
+    assert trace.prefix_hashes is not None
+    blocks = [-(-tokens // 512) for tokens in trace.prompt_tokens.tolist()]
+    assert [len(hashes) for hashes in trace.prefix_hashes] == blocks

@@ -35,7 +35,11 @@ def test_synthetic_lengths_are_written_as_in_out(spec: str, lengths: Marginals) 
     [
         ("osc", 5.0, 0.4, False, False),
         ("azure-conv", 2.0, 0.2, False, False),
+        ("azure-code", 2.0, 0.2, False, False),
+        ("long-context", 30.0, 0.2, False, False),
         ("chat", 2.0, 0.2, True, False),
+        ("livebench", 5.0, 0.4, True, False),
+        ("dolphin-r1", 5.0, 0.4, True, True),
         ("reasoning", 5.0, 0.4, True, True),
     ],
 )
@@ -64,7 +68,12 @@ def test_quantile_tables_rise_from_0_to_1(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "file"),
-    [("osc", "osc-llama2-lengths.json"), ("azure-conv", "azure-conv-2023.csv")],
+    [
+        ("osc", "osc-llama2-lengths.json"),
+        ("azure-conv", "azure-conv-2023.csv"),
+        ("azure-code", "azure-code-2023.csv"),
+        ("long-context", "mooncake-conversation.jsonl"),
+    ],
 )
 def test_measured_presets_are_the_quantiles_of_the_real_trace(
     name: str, file: str, real_trace: Callable[[str], Path]
@@ -78,8 +87,10 @@ def test_measured_presets_are_the_quantiles_of_the_real_trace(
         assert isinstance(table, Quantiles)
         measured = np.rint(np.quantile(tokens, table.probabilities)).astype(int)
         assert table.tokens == tuple(measured.tolist())
+        # Straight lines between quantiles lie above a falling tail: 1.2 % for azure-code's outputs.
+        tolerance = 0.02 if name == "azure-code" else 0.01
         drawn = table.draw(np.random.default_rng(0), 200_000)
-        assert drawn.mean() == pytest.approx(tokens.mean(), rel=0.01)
+        assert drawn.mean() == pytest.approx(tokens.mean(), rel=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +113,9 @@ def test_lengths_that_make_no_sense_are_refused(spec: str) -> None:
 def test_unknown_names_list_near_matches() -> None:
     with pytest.raises(UsageError, match="did you mean azure-conv"):
         resolve("azure-con")
-    with pytest.raises(UsageError, match="known: azure-conv, chat, fixed:IN/OUT"):
+    with pytest.raises(
+        UsageError, match="known: azure-code, azure-conv, chat, dolphin-r1, fixed:IN/OUT"
+    ):
         resolve("zzzzz")
 
 
@@ -119,6 +132,30 @@ def test_a_trace_is_named_by_its_file_alone(write: Callable[..., Path]) -> None:
     assert not source.has_arrivals
     assert source.is_long_output
     assert (source.default_slo.ttft_s, source.default_slo.tpot_s) == (5.0, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt_mean", "output_mean"),
+    # From the sources that presets.py names: sizes of published files over 4, and question texts.
+    [("livebench", 377, 400), ("dolphin-r1", 185, 2863)],
+)
+def test_approximated_presets_keep_the_means_they_are_built_on(
+    name: str, prompt_mean: float, output_mean: float
+) -> None:
+    lengths = PRESETS[name].lengths
+    for table, mean in ((lengths.prompt, prompt_mean), (lengths.output, output_mean)):
+        assert isinstance(table, Quantiles)
+        middles = np.convolve(table.tokens, (0.5, 0.5), mode="valid")
+        assert middles @ np.diff(table.probabilities) == pytest.approx(mean, rel=0.06)
+
+
+def test_an_estimated_trace_says_so(write: Callable[..., Path]) -> None:
+    messages = [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hello yourself"}]
+    source = resolve(f"trace:{write(json.dumps([{'conversations': messages}]), 'share.json')}")
+    assert source.is_approximated
+    assert "characters / 4" in source.citation
+    counted = write("isl,osl\n5,6\n")
+    assert not resolve(f"trace:{counted}").is_approximated
 
 
 def test_a_missing_trace_is_an_input_error() -> None:
