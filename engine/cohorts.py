@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from apexbench.engine.plan import CohortAction, CohortStep
+from apexbench.engine.plan import ENTER, JOIN, PROMOTE, CohortStep
 from apexbench.engine.sequence import Sequence
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Cohort:
     """Rows that compute one token together. `kv_tokens` is what attention reads, every layer."""
 
@@ -51,23 +51,21 @@ class CohortBook:
         self.steps_since_entry = 0
         for row in rows:
             row.cohort = cohort.id
-        return CohortStep(cohort.id, CohortAction.ENTER, 0, ids, cohort.kv_tokens)
+        return CohortStep(cohort.id, ENTER, 0, ids, cohort.kv_tokens)
 
     def steps(
         self, joinable: frozenset[int] | None, promote: bool, max_missed_polls: int
     ) -> tuple[CohortStep, ...]:
         """What each outstanding cohort does; `joinable` None means that joins wait."""
-        steps: list[CohortStep] = []
-        action = CohortAction.PROMOTE if promote else CohortAction.JOIN
-        for cohort in self._active.values():
-            is_late = joinable is not None and cohort.id not in joinable
-            if is_late and cohort.missed_polls < max_missed_polls:
+        cohorts = list(self._active.values())
+        if joinable is not None:
+            late = [cohort for cohort in cohorts if cohort.id not in joinable]
+            late = [cohort for cohort in late if cohort.missed_polls < max_missed_polls]
+            for cohort in late:
                 cohort.missed_polls += 1
-                continue
-            steps.append(
-                CohortStep(cohort.id, action, cohort.layer, cohort.row_ids, cohort.kv_tokens)
-            )
-        return tuple(steps)
+            cohorts = [cohort for cohort in cohorts if cohort not in late]
+        action = PROMOTE if promote else JOIN
+        return tuple([CohortStep(c.id, action, c.layer, c.row_ids, c.kv_tokens) for c in cohorts])
 
     def freeze(self, max_frozen_steps: int) -> bool:
         """Leave all cohorts where they are for one step; False when one has waited too long."""
@@ -81,13 +79,15 @@ class CohortBook:
         """After the step: move on by one layer; returns the rows that sampled and are free."""
         self.steps_since_entry += 1
         released: list[Sequence] = []
-        for step in steps:
-            cohort = self._active[step.cohort]
+        active, last = self._active, num_layers - 1
+        for cohort_id, action, layer, _, _ in steps:
+            if action is PROMOTE or (layer == last and action is JOIN):
+                released += self.dissolve(cohort_id)
+                continue
+            cohort = active[cohort_id]
             cohort.frozen_steps = cohort.missed_polls = 0
-            if step.samples(num_layers):
-                released += self.dissolve(cohort.id)
-            elif step.action is CohortAction.JOIN:
-                cohort.layer += 1
+            if action is JOIN:
+                cohort.layer = layer + 1
         return released
 
     def dissolve(self, cohort_id: int) -> tuple[Sequence, ...]:

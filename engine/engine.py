@@ -112,6 +112,8 @@ class Engine:
         return True
 
     def _collect_ended(self) -> None:
+        if not self._scheduler.has_ended:
+            return
         now = self._clock.now_ns()
         for ended in self._scheduler.take_ended():
             self._recorder.on_end(ended, now)

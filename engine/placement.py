@@ -41,7 +41,7 @@ class Placement:
         if choice.drops:
             chunks = tuple([chunk for chunk in chunks if chunk.sequence not in choice.drops])
         rows_a, rows_b, entering = self._rows_of(choice)
-        is_busy = bool(chunks or gpu or rows_a or rows_b or entering)
+        is_busy = bool(gpu.ids or chunks or rows_a or rows_b or entering)
         cohorts = self._cohort_steps(choice, joinable, is_busy=is_busy)
         if entering:
             cohorts += (self._enter(entering),)

@@ -15,6 +15,10 @@ class CohortAction(StrEnum):
     PROMOTE = "promote"  # join post(l), then ride in-layer to the end and sample in this step
 
 
+# Reading a member off its class is slow, and a step asks dozens of times.
+ENTER, JOIN, PROMOTE = CohortAction.ENTER, CohortAction.JOIN, CohortAction.PROMOTE
+
+
 @dataclass(frozen=True, slots=True)
 class PrefillChunk:
     """`new_tokens` of a prompt after `context_tokens` already computed; the last one samples."""
@@ -61,9 +65,9 @@ class CohortStep(NamedTuple):
 
     def samples(self, num_layers: int) -> bool:
         """True when its rows get their token at the end of this step."""
-        if self.action is CohortAction.JOIN:
+        if self.action is JOIN:
             return self.layer == num_layers - 1
-        return self.action is CohortAction.PROMOTE
+        return self.action is PROMOTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +86,11 @@ class StepPlan:
     @property
     def strategy(self) -> str:
         """The name of what this plan does, derived from its parts."""
-        has_in_layer = False
-        for batch in self.batches:
-            has_in_layer = has_in_layer or bool(batch.in_layer_rows)
+        batches = self.batches
+        has_in_layer = bool(batches[0].in_layer_rows or batches[-1].in_layer_rows)
         if self.cohorts:
             return "fused" if has_in_layer else "deferred"
-        if len(self.batches) > 1:
+        if len(batches) > 1:
             return "two_batch"
         return "in_layer" if has_in_layer else "gpu_only"
 
@@ -99,7 +102,7 @@ class StepPlan:
     @property
     def is_decode_only(self) -> bool:
         """True when no prompt token is computed."""
-        return not [batch for batch in self.batches if batch.chunks]
+        return not (self.batches[0].chunks or self.batches[-1].chunks)
 
 
 @dataclass(frozen=True, slots=True)

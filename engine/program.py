@@ -15,9 +15,9 @@ they take the time that priority 0 leaves.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from apexbench.engine.plan import CohortAction, StepPlan
+from apexbench.engine.plan import ENTER, JOIN, PROMOTE, CohortAction, StepPlan
 from apexbench.engine.sequence import Tier
 from apexbench.errors import InvariantError
 
@@ -93,11 +93,9 @@ class Op(NamedTuple):
     awaits_offload: bool = False
 
 
-class WaitingCohort(NamedTuple):
-    """A cohort between two steps: its CPU result is awaited at `layer`; it owns its buffers."""
-
-    layer: int
-    rows: tuple[int, ...]
+# A cohort between two steps: the layer at which its CPU result is awaited, and its rows. A plain
+# tuple because a step makes dozens. It owns its buffers.
+WaitingCohort = tuple[int, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,45 +107,49 @@ class Carry:
 
 def build(plan: StepPlan, carry: Carry, num_layers: int) -> tuple[Program, Carry]:
     """The program of `plan` and the carry after it. InvariantError if they contradict."""
+    program = _program(*_shape_of(plan, num_layers))
+    if not plan.cohorts:
+        return program, carry
     outstanding = dict(carry.cohorts)
-    for step in plan.cohorts:
-        cohort, action, layer, rows, _ = step
-        waiting = outstanding.pop(cohort, None)
-        if action is CohortAction.ENTER:
-            if waiting is not None:
+    last = num_layers - 1
+    for cohort, action, layer, rows, _ in plan.cohorts:
+        if action is ENTER:
+            if cohort in outstanding:
                 raise InvariantError(f"cohort {cohort} entered twice")
-            outstanding[cohort] = WaitingCohort(0, rows)
+            outstanding[cohort] = (0, rows)
+        elif outstanding.get(cohort) != (layer, rows):
+            raise InvariantError(f"cohort {cohort} does not wait at layer {layer} like this")
+        elif action is JOIN and layer != last:
+            outstanding[cohort] = (layer + 1, rows)
         else:
-            if waiting is None or waiting[0] != layer or waiting[1] != rows:
-                raise InvariantError(f"cohort {cohort} does not wait at layer {layer} like this")
-            if not step.samples(num_layers):
-                outstanding[cohort] = WaitingCohort(layer + 1, rows)
-    return _program(shape_of(plan, num_layers)), Carry(outstanding)
+            del outstanding[cohort]
+    return program, Carry(outstanding)
 
 
-def shape_of(plan: StepPlan, num_layers: int) -> Shape:
-    """The structural key of a plan."""
-    first = plan.batches[0]
-    cpu_chunks = [chunk for chunk in first.chunks if chunk.tier is Tier.CPU]
-    return Shape(
-        num_layers=num_layers,
-        has_two_batches=len(plan.batches) > 1,
-        in_layer_a=bool(first.in_layer_rows),
-        in_layer_b=len(plan.batches) > 1 and bool(plan.batches[1].in_layer_rows),
-        has_offload=bool(cpu_chunks),
-        has_reread=any(chunk.context_tokens for chunk in cpu_chunks),
-        has_swap_in=plan.swap_in_tokens > 0,
-        has_swap_out=plan.swap_out_tokens > 0,
-        cohorts=tuple([(step.action, step.layer) for step in plan.cohorts]),
+def _shape_of(plan: StepPlan, num_layers: int) -> tuple[object, ...]:
+    """The structural key of a plan: the fields of its Shape, which few steps see first."""
+    first, *others = plan.batches
+    to_host = first.chunks and [chunk for chunk in first.chunks if chunk.tier is Tier.CPU]
+    return (
+        num_layers,
+        bool(others),
+        bool(first.in_layer_rows),
+        bool(others) and bool(others[0].in_layer_rows),
+        bool(to_host),
+        bool(to_host) and any(chunk.context_tokens > 0 for chunk in to_host),
+        plan.swap_in_tokens > 0,
+        plan.swap_out_tokens > 0,
+        tuple([step[1:3] for step in plan.cohorts]),  # action and layer
     )
 
 
 @lru_cache(maxsize=8192)
-def _program(shape: Shape) -> Program:
+def _program(*fields: Any) -> Program:
+    shape = Shape(*fields)
     plain = shape._replace(cohorts=())  # so that equal parts of different shapes are shared
     return Program(
         shape=shape,
-        prologue=_prologue(plain, _with_action(shape, CohortAction.ENTER)),
+        prologue=_prologue(plain, _with_action(shape, ENTER)),
         segments=tuple(_segments(shape, plain)),
         epilogue=_epilogue(plain),
     )
@@ -206,10 +208,10 @@ def _segments(shape: Shape, plain: Shape) -> Iterator[Segment]:
     """Layers grouped where their ops are equal: joins, the first and the last stand alone."""
     joins: dict[int, tuple[int, ...]] = {}
     for cohort, (action, layer) in enumerate(shape.cohorts):
-        if action is not CohortAction.ENTER:
+        if action is not ENTER:
             joins[layer] = (*joins.get(layer, ()), cohort)
     edges = {0, shape.num_layers - 1} if shape.has_two_batches else {shape.num_layers - 1}
-    promoted = _with_action(shape, CohortAction.PROMOTE)
+    promoted = _with_action(shape, PROMOTE)
     start = 0
     riding: tuple[int, ...] = ()
     for layer in sorted(joins.keys() | edges):

@@ -156,9 +156,10 @@ class Recorder:
 
     def _on_tokens(self, result: StepResult) -> None:
         now, lives, gaps = result.end_ns, self._lives, self._gaps
+        output_tokens = 0
         for row, count in result.tokens:
             life = lives[row]
-            self._output_tokens += count
+            output_tokens += count
             if life.first_ns is None:
                 life.first_ns = now
                 self._prompt_tokens += life.request.prompt_tokens
@@ -166,6 +167,7 @@ class Recorder:
                 gap = now - life.last_ns
                 gaps[gap] = gaps.get(gap, 0) + 1
             life.last_ns = now
+        self._output_tokens += output_tokens
         for gap, number in gaps.items():
             index = int(math.log(gap) / GAP_BIN_WIDTH) if gap > 0 else 0
             self._bins[index] = self._bins.get(index, 0) + number

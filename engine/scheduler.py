@@ -97,6 +97,11 @@ class Scheduler:
         if not self._is_running:
             self._end_cancelled()
 
+    @property
+    def has_ended(self) -> bool:
+        """True when `take_ended` has something to tell."""
+        return bool(self._books.ended)
+
     def take_ended(self) -> list[Ended]:
         """Sequences that ended since the last call, in order."""
         ended, self._books.ended = self._books.ended, []
@@ -158,14 +163,15 @@ class Scheduler:
     def _take_tokens(self, result: StepResult) -> None:
         books = self._books
         sequences, gpu_rows, cpu_rows = books.sequences, books.gpu_rows, books.cpu_rows
+        prefill, gpu = Phase.PREFILL, Tier.GPU
         for sequence_id, count in result.tokens:
             sequence = sequences[sequence_id]
             sequence.generated += count
-            if sequence.phase is Phase.PREFILL:
+            if sequence.phase is prefill:
                 books.begin_decoding(sequence)
                 continue
             sequence.computed += count
-            if sequence.tier is Tier.GPU:
+            if sequence.tier is gpu:
                 gpu_rows.kv_tokens += count
                 if count != 1:  # filed for one token per step
                     gpu_rows.file(sequence)

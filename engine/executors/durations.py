@@ -4,14 +4,15 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from apexbench.engine.costs import CostModel
-from apexbench.engine.plan import StepPlan
+from apexbench.engine.plan import JOIN, PROMOTE, StepPlan
 from apexbench.engine.program import OpTemplate
 from apexbench.engine.sequence import Tier
 
 _MEMOISED_JOBS = 4096  # cohorts keep rows and contexts for L + 1 steps
 
-_JOB_KINDS = ("send", "attn_cpu", "recv")
-_NO_JOB = (0, 0, 0)
+# What a group of CPU rows costs: its jobs, and of a cohort also the launch group it joins.
+_JOB_KINDS = ("send", "attn_cpu", "recv", "launch")
+_NO_JOB = (0, 0, 0, 0)
 _BULK_KINDS = ("swap_in", "swap_out", "offload", "reread")
 
 DurationReader = Callable[["Durations"], int]
@@ -20,7 +21,7 @@ DurationReader = Callable[["Durations"], int]
 class StepCosts:
     """A cost model with the memory that spares equal questions. One per executor."""
 
-    __slots__ = ("captured", "eager", "job", "linear", "linear_captured")
+    __slots__ = ("captured", "eager", "job", "linear", "linear_captured", "schedule")
 
     def __init__(self, costs: CostModel) -> None:
         self.eager = costs
@@ -28,6 +29,7 @@ class StepCosts:
         memoised = lru_cache(maxsize=_MEMOISED_JOBS)
         self.linear = memoised(self.eager.linear_ns)
         self.linear_captured = memoised(self.captured.linear_ns)
+        self.schedule = memoised(costs.schedule_ns)
         dispatch = costs.cpu_dispatch_ns()
 
         @memoised
@@ -41,10 +43,19 @@ class StepCosts:
 class Durations:
     """Durations of one plan's ops in integer nanoseconds; launch groups include their cohorts."""
 
-    __slots__ = ("costs", "job_durations", "linear", "plan", "rows_a", "rows_b", "step_costs")
+    __slots__ = (
+        "cohort_rows",
+        "costs",
+        "job_durations",
+        "linear",
+        "plan",
+        "rows_a",
+        "rows_b",
+        "step_costs",
+    )
 
     def __init__(self, plan: StepPlan, step_costs: StepCosts) -> None:
-        is_captured = not plan.cohorts and plan.is_decode_only and plan.strategy == "gpu_only"
+        is_captured = not plan.cohorts and plan.strategy == "gpu_only" and plan.is_decode_only
         self.costs = step_costs.captured if is_captured else step_costs.eager
         self.linear = step_costs.linear_captured if is_captured else step_costs.linear
         self.step_costs = step_costs
@@ -52,6 +63,7 @@ class Durations:
         batches = plan.batches
         self.rows_a = batches[0].linear_rows
         self.rows_b = batches[1].linear_rows if len(batches) > 1 else 0
+        self.cohort_rows = 0
         self.job_durations = self._job_durations()
 
     def of(self, op: OpTemplate) -> int:
@@ -89,8 +101,9 @@ class Durations:
 
     def schedule(self) -> int:
         """The host's part of the step."""
-        rows = self.rows_a + self.rows_b + sum([len(step.rows) for step in self.plan.cohorts])
-        return self.costs.schedule_ns(rows, self.costs is not self.step_costs.captured)
+        rows = self.rows_a + self.rows_b + self.cohort_rows
+        step_costs = self.step_costs
+        return step_costs.schedule(rows, self.costs is step_costs.captured)
 
     def copy(self, kind: str) -> int:
         """One layer's bulk copy."""
@@ -98,17 +111,20 @@ class Durations:
         return self.costs.copy_ns(direction, self._bytes_of(kind))
 
     def _job_durations(self) -> list[int]:
-        """Send, CPU attention, result (see job_slot): in-layer rows of A and B, then cohorts."""
-        job, plan = self.step_costs.job, self.plan
+        """By _JOB_KINDS (see job_slot): in-layer rows of A and B, then cohorts."""
+        job, linear, plan, rows_a = self.step_costs.job, self.linear, self.plan, self.rows_a
         copy_bytes = self._bulk_bytes()
         durations: list[int] = []
         for batch in plan.batches:
             rows = len(batch.in_layer_rows)
-            durations += job(rows, batch.in_layer_kv_tokens, copy_bytes) if rows else _NO_JOB
+            durations += (*job(rows, batch.in_layer_kv_tokens, copy_bytes), 0) if rows else _NO_JOB
         if len(plan.batches) == 1:
             durations += _NO_JOB
-        for step in plan.cohorts:
-            durations += job(len(step.rows), step.kv_tokens, copy_bytes)
+        for _, _, _, row_ids, kv_tokens in plan.cohorts:
+            rows = len(row_ids)
+            self.cohort_rows += rows
+            durations += job(rows, kv_tokens, copy_bytes)
+            durations.append(linear(rows_a + rows))
         return durations
 
     def _cpu_rows(self, group: str) -> int:
@@ -138,11 +154,14 @@ class Durations:
 
 
 def job_slot(op: OpTemplate) -> int | None:
-    """Index into `Durations.job_durations`; None for ops that are no part of CPU attention."""
+    """Index into `Durations.job_durations`; None for ops that no single group of CPU rows owns."""
     if op.kind not in _JOB_KINDS:
         return None
-    group = int(op.group[1:]) + 2 if op.group[0] == "c" else int(op.group == "B")
-    return group * len(_JOB_KINDS) + _JOB_KINDS.index(op.kind)
+    if op.kind == "launch":
+        group = op.cohorts[0] + 2 if len(op.cohorts) == 1 else None
+    else:
+        group = int(op.group[1:]) + 2 if op.group[0] == "c" else int(op.group == "B")
+    return None if group is None else group * len(_JOB_KINDS) + _JOB_KINDS.index(op.kind)
 
 
 @lru_cache(maxsize=_MEMOISED_JOBS)
@@ -155,9 +174,6 @@ def duration_reader(op: OpTemplate) -> DurationReader:
         if op.group == "B":
             return lambda step: step.linear(step.rows_b)
         return lambda step: step.linear(step.rows_a)
-    if op.kind == "launch" and len(op.cohorts) == 1:
-        cohort = op.cohorts[0]
-        return lambda step: step.linear(step.rows_a + len(step.plan.cohorts[cohort].rows))
     if op.kind in _BULK_KINDS:
         return lambda step: step.copy(op.kind)
     return _READERS.get(op.kind) or _launch_reader(op)
@@ -183,9 +199,10 @@ def _launch_reader(op: OpTemplate) -> DurationReader:
 def sampled_rows(plan: StepPlan, num_layers: int) -> int:
     """Rows that produce a token at the end of the step."""
     rows = 0
-    for step in plan.cohorts:
-        if step.samples(num_layers):
-            rows += len(step.rows)
+    last = num_layers - 1
+    for _, action, layer, row_ids, _ in plan.cohorts:
+        if action is PROMOTE or (layer == last and action is JOIN):
+            rows += len(row_ids)
     for batch in plan.batches:
         rows += len(batch.gpu_rows) + len(batch.in_layer_rows)
         for chunk in batch.chunks:

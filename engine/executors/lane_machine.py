@@ -6,16 +6,10 @@ lanes persist across steps. Layers without joins are identical and may be extrap
 
 from collections.abc import Callable
 
-from apexbench.engine.executors.compiled import (
-    NO_WORK,
-    SIDE_LANES,
-    Binder,
-    CompiledProgram,
-    LayerOps,
-)
+from apexbench.engine.executors.binder import Binder
+from apexbench.engine.executors.compiled import NO_WORK, SIDE_LANES, CompiledProgram, LayerOps
 from apexbench.engine.executors.durations import Durations
 from apexbench.engine.executors.lanes import Gpu, Job, Lane
-from apexbench.engine.executors.repeats import run_repeating
 from apexbench.engine.program import OpTemplate, Program, Shape
 from apexbench.records import IDLE_REASONS
 
@@ -31,10 +25,10 @@ class LaneMachine:
         self.cpu = Lane(remembers_busy=True)
         self.side: dict[str, Lane] = {"cpu": self.cpu} | {n: Lane() for n in SIDE_LANES[1:]}
         self.gpu = Gpu(self.cpu, len(IDLE_REASONS))
-        self.tickets: dict[int, Job] = {}
         self.span_sink: SpanSink | None = None
         self._binder = Binder(self.gpu, self.side)
-        self._ticket_names: list[str] = []
+        self._registers = self._binder.registers
+        self.tickets = self._registers.tickets
 
     def run(
         self, program: Program, cohorts: tuple[int, ...], durations: Durations, now: int
@@ -44,16 +38,16 @@ class LaneMachine:
         `cohorts` are the ids of the plan's cohorts, in plan order; their tickets outlive the step.
         """
         compiled = self._binder.compiled(program)
-        values = self._binder.durations
+        values = self._registers.durations
         for slot, read in compiled.durations:
             values[slot] = read(durations)
-        self._binder.job_durations[:] = durations.job_durations
+        self._registers.job_durations[:] = durations.job_durations
         self._begin(program.shape, cohorts, now)
         if self.extrapolates and self.span_sink is None:
-            self._run_fast(compiled)
+            for call, argument in compiled.calls:
+                call(argument)
         else:
             self._run_every_layer(compiled)
-        self._end(cohorts)
         return self.gpu.free
 
     def idle_until(self, time_ns: int) -> None:
@@ -64,17 +58,18 @@ class LaneMachine:
     @property
     def last_offload(self) -> Job | None:
         """The latest piece of a prompt that was sent to the host."""
-        return self._binder.jobs.get("offload")
+        return self._registers.jobs.get("offload")
 
     def flush(self, time_ns: int) -> None:
         """Account deferrable work up to `time_ns`, which no later op precedes."""
         for lane in self.side.values():
-            lane.serve(time_ns)
+            if lane.queue:
+                lane.serve(time_ns)
 
     @property
     def busy_ns(self) -> tuple[int, ...]:
         """Busy time so far in the order of records.LANES."""
-        return (self.gpu.busy, *(self.side[name].busy for name in SIDE_LANES))
+        return (self.gpu.busy, *[lane.busy for lane in self.side.values()])
 
     @property
     def overlap_ns(self) -> int:
@@ -86,46 +81,7 @@ class LaneMachine:
         self.side["h2d"].holes = [] if shape.has_reread else None
         host = self.side["host"]
         host.free = max(host.free, now)
-        names = self._ticket_names
-        while len(names) < len(cohorts):
-            names.append(f"ticket.c{len(names)}")
-        jobs, tickets = self._binder.jobs, self.tickets
-        for position, cohort in enumerate(cohorts):
-            if cohort in tickets:
-                jobs[names[position]] = tickets[cohort]
-
-    def _end(self, cohorts: tuple[int, ...]) -> None:
-        """Keep the tickets of this step; of cohorts that sampled the caller drops them."""
-        jobs, names, tickets = self._binder.jobs, self._ticket_names, self.tickets
-        for position, cohort in enumerate(cohorts):
-            tickets[cohort] = jobs[names[position]]
-
-    def _run_fast(self, compiled: CompiledProgram) -> None:
-        for run in compiled.prologue.runs:
-            run(0)
-        for block in compiled.blocks:
-            first_layer, num_layers, layer_ops = block
-            if layer_ops.is_free:
-                self._run_free(layer_ops, num_layers)
-            elif num_layers > 1 and layer_ops.may_repeat:
-                run_repeating(block, self.gpu, self._binder)
-            else:
-                for layer in range(first_layer, first_layer + num_layers):
-                    for run in layer_ops.runs:
-                        run(layer)
-        for run in compiled.epilogue.runs:
-            run(0)
-
-    def _run_free(self, layer_ops: LayerOps, num_layers: int) -> None:
-        """GPU ops that wait for nothing follow each other without a gap."""
-        durations, times = self._binder.durations, self._binder.times
-        total = 0
-        for slot, _ in layer_ops.steps:
-            total += durations[slot]
-        end = self.gpu.free = self.gpu.free + total * num_layers
-        for slot, signal in layer_ops.reversed_steps:
-            times[signal] = end
-            end -= durations[slot]
+        self._registers.cohorts[:] = cohorts
 
     def _run_every_layer(self, compiled: CompiledProgram) -> None:
         self._run_layer(compiled.prologue, 0)
@@ -140,6 +96,6 @@ class LaneMachine:
         for op in layer_ops.ops:
             op.run(layer)
             if self.span_sink is not None and op.signal is not None:
-                end = self._binder.times[op.signal]
+                end = self._registers.times[op.signal]
                 duration = op.durations[op.duration_slot]
                 self.span_sink(op.template, layer, end - duration, end)

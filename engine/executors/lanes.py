@@ -40,7 +40,7 @@ class Lane:
         self.busy = 0
         self.queue: deque[Job] = deque()
         # Busy intervals not yet compared with GPU idle time, where anybody asks (busy_within).
-        self.recent: list[tuple[int, int]] | None = [] if remembers_busy else None
+        self.recent: deque[tuple[int, int]] | None = deque() if remembers_busy else None
         # Idle time that urgent ops passed over, where deferrable work issued later may still fit
         # because it arrived before them. None where that cannot happen.
         self.holes: list[tuple[int, int]] | None = None
@@ -89,8 +89,7 @@ class Lane:
     def finish(self, job: Job) -> int:
         """When `job` is done, given that no urgent op not yet issued starts before that."""
         while job.finish is None:
-            head = self.queue[0]
-            self._complete(head, max(self.cursor, head.arrival) + head.remaining)
+            self._complete()
         return job.finish
 
     def expected_finish(self, job: Job) -> int:
@@ -115,26 +114,31 @@ class Lane:
         queue = self.queue
         while queue:
             head = queue[0]
-            start = max(self.cursor, head.arrival)
+            start = self.cursor
+            if head.arrival > start:
+                start = head.arrival
             if start >= until:
                 return
-            end = start + head.remaining
-            if end > until:
+            if start + head.remaining > until:
                 self._serve_slice(head, start, until)
                 self.cursor = until
                 return
-            self._complete(head, end)
+            self._complete()
 
-    def _complete(self, head: Job, end: int) -> None:
-        worked = head.remaining
-        if worked:
-            self._serve_slice(head, end - worked, end)
-        self.cursor = head.finish = end
-        self.queue.popleft()
+    def _complete(self) -> None:
+        """Serve the first job of the queue to its end."""
+        head = self.queue.popleft()
+        start = self.cursor
+        if head.arrival > start:
+            start = head.arrival
+        end = self.cursor = head.finish = start + head.remaining
+        if head.remaining:
+            self._serve_slice(head, start, end)
 
     def _serve_slice(self, job: Job, start: int, end: int) -> None:
-        job.remaining -= end - start
-        self.busy += end - start
+        worked = end - start
+        job.remaining -= worked
+        self.busy += worked
         if self.recent is not None:
             self.recent.append((start, end))
         if self.sink is not None:
@@ -145,20 +149,22 @@ class Lane:
         self.free += delta
         self.cursor += delta
         if self.recent:
-            self.recent = [(start + delta, end + delta) for start, end in self.recent]
+            self.recent = deque([(start + delta, end + delta) for start, end in self.recent])
 
     def busy_within(self, start: int, end: int) -> int:
         """Busy time in [start, end); earlier intervals are forgotten, so ask in time order."""
         if self.queue:
             self.serve(end)
         recent = self.recent
-        if not recent:
-            return 0
         total = 0
-        for begin, finish in recent:
-            if finish > start and begin < end:
-                total += min(finish, end) - max(begin, start)
-        self.recent = [interval for interval in recent if interval[1] > end]
+        while recent and recent[0][1] <= start:
+            recent.popleft()
+        while recent and recent[0][0] < end:
+            begin, finish = recent[0]
+            total += min(finish, end) - max(begin, start)
+            if finish > end:
+                break
+            recent.popleft()
         return total
 
     def busy_after(self, time: int) -> list[int]:

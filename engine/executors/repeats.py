@@ -6,7 +6,7 @@ period adds the same to every counter. Exact to the nanosecond; decides nothing 
 
 from typing import NamedTuple
 
-from apexbench.engine.executors.compiled import Binder, Block, LayerOps
+from apexbench.engine.executors.compiled import Block, LayerOps
 from apexbench.engine.executors.lanes import Gpu
 
 MAX_PERIOD = 4
@@ -22,8 +22,19 @@ class _State(NamedTuple):
     heads: tuple[int, ...]  # work left of each lane's first job
 
 
-def run_repeating(block: Block, gpu: Gpu, binder: Binder) -> None:
-    """Run all layers of a block whose ops neither submit jobs nor wait for them."""
+def run_all(block: Block) -> None:
+    """Run all layers of a block one by one."""
+    first_layer, num_layers, layer_ops = block
+    for layer in range(first_layer, first_layer + num_layers):
+        for run in layer_ops.runs:
+            run(layer)
+
+
+def run_repeating(block: Block, gpu: Gpu, ends: list[int]) -> None:
+    """Run all layers of a block whose ops neither submit jobs nor wait for them.
+
+    `ends` holds when the ops of this layer ended (the machine's registers).
+    """
     first_layer, num_layers, layer_ops = block
     history: list[_State] = []
     layer, last = first_layer, first_layer + num_layers
@@ -33,22 +44,22 @@ def run_repeating(block: Block, gpu: Gpu, binder: Binder) -> None:
         layer += 1
         if layer == last:
             return
-        history.append(_state(layer_ops, gpu, binder))
+        history.append(_state(layer_ops, gpu, ends))
         period = _period(history)
         if period and last - layer >= period:
             before, after = history[-1 - period], history[-1]
             times = _allowed(layer_ops, before, after, (last - layer) // period)
             if times:
-                _multiply(layer_ops, gpu, binder, _gain(before, after), times)
+                _multiply(layer_ops, gpu, ends, _gain(before, after), times)
                 layer += times * period
                 history.clear()
 
 
-def _state(block: LayerOps, gpu: Gpu, binder: Binder) -> _State:
-    free, times, lanes = gpu.free, binder.times, block.lanes
+def _state(block: LayerOps, gpu: Gpu, ends: list[int]) -> _State:
+    free, lanes = gpu.free, block.lanes
     relative = [lane.free - free for lane in lanes]
     relative += [lane.cursor - free for lane in lanes]
-    relative += [times[slot] - free for slot in block.signals]
+    relative += [ends[slot] - free for slot in block.signals]
     for lane in lanes:
         relative += lane.busy_after(free)
     return _State(
@@ -101,7 +112,7 @@ def _allowed(block: LayerOps, before: _State, after: _State, wanted: int) -> int
     return max(0, times)
 
 
-def _multiply(block: LayerOps, gpu: Gpu, binder: Binder, gain: _Gain, times: int) -> None:
+def _multiply(block: LayerOps, gpu: Gpu, ends: list[int], gain: _Gain, times: int) -> None:
     delta = gain.gpu_free * times
     reasons = len(gpu.idle)
     gpu.free += delta
@@ -115,4 +126,4 @@ def _multiply(block: LayerOps, gpu: Gpu, binder: Binder, gain: _Gain, times: int
         if lane.queue:
             lane.queue[0].remaining += left * times
     for slot in block.signals:
-        binder.times[slot] += delta
+        ends[slot] += delta

@@ -3,6 +3,8 @@
 Tokens are counted, not computed. The true output lengths live here and nowhere above.
 """
 
+from functools import partial
+
 from apexbench.engine.costs import CostModel
 from apexbench.engine.executors.durations import Durations, StepCosts
 from apexbench.engine.executors.lane_machine import LaneMachine
@@ -46,14 +48,16 @@ class SimulatedExecutor:
         if self._keeper.wants(plan, plan.strategy):
             recorder = SpanRecorder(self.machine, plan, before)
         end_ns = self.machine.run(program, cohorts, durations, now_ns)
-        sampling = [step for step in plan.cohorts if step.samples(num_layers)]
+        outstanding = self._carry.cohorts
+        sampling = [step for step in plan.cohorts if step.cohort not in outstanding]
         for step in sampling:
             del self.machine.tickets[step.cohort]
         if program.shape.has_offload:
             self._remember_copies(plan)
         result = self._sample(plan, sampling, now_ns, end_ns)
         if recorder is not None:
-            self._keeper.keep(plan, result, recorder.finish(end_ns, durations))
+            recorder.finish(end_ns)
+            self._keeper.keep(plan, result, partial(recorder.spans, durations))
         return result
 
     @property

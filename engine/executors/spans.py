@@ -18,7 +18,7 @@ class SpanRecorder:
     def __init__(self, machine: LaneMachine, plan: StepPlan, carry: Carry) -> None:
         self._machine = machine
         self._plan = plan
-        self._rows = {cohort: len(waiting.rows) for cohort, waiting in carry.cohorts.items()}
+        self._rows = {cohort: len(rows) for cohort, (_, rows) in carry.cohorts.items()}
         self._rows |= {step.cohort: len(step.rows) for step in plan.cohorts}
         self._owners = dict(zip(machine.tickets.values(), machine.tickets, strict=True))
         self._ops: list[tuple[OpTemplate, int, int, int]] = []
@@ -27,14 +27,17 @@ class SpanRecorder:
         for lane in machine.side.values():
             lane.sink = lambda *part: self._slices.append(part)
 
-    def finish(self, end_ns: int, durations: Durations) -> list[OpSpan]:
-        """Detach and return what ran; deferred work counts up to the end of the step."""
+    def finish(self, end_ns: int) -> None:
+        """Detach from the machine; deferred work counts up to the end of the step."""
         machine = self._machine
         machine.flush(end_ns)
         machine.span_sink = None
         for lane in machine.side.values():
             lane.sink = None
         self._owners |= zip(machine.tickets.values(), machine.tickets, strict=True)
+
+    def spans(self, durations: Durations) -> list[OpSpan]:
+        """What ran, once finished. Apart, because most recorded steps are soon superseded."""
         spans = [self._span(*part, durations) for part in self._ops]
         return spans + [self._slice(*part) for part in self._slices if part[2] > part[1]]
 

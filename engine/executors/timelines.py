@@ -2,10 +2,13 @@
 any length costs a handful of fully simulated steps.
 """
 
+from collections.abc import Callable
+
 from apexbench.engine.plan import StepPlan, StepResult
 from apexbench.records import OpSpan, StepRecord, StepTimeline
 
 Kind = tuple[str, bool]  # strategy, whether prompts are computed
+Spans = Callable[[], list[OpSpan]]
 
 
 class TimelineKeeper:
@@ -15,7 +18,7 @@ class TimelineKeeper:
 
     def __init__(self) -> None:
         self._seen: dict[Kind, int] = {}
-        self._kept: dict[Kind, StepTimeline] = {}
+        self._kept: dict[Kind, tuple[StepPlan, StepResult, Spans]] = {}
 
     def wants(self, plan: StepPlan, strategy: str) -> bool:
         """Whether the step about to run should be recorded; counts it."""
@@ -24,8 +27,22 @@ class TimelineKeeper:
         self._seen[kind] = seen
         return seen & (seen - 1) == 0
 
-    def keep(self, plan: StepPlan, result: StepResult, spans: list[OpSpan]) -> None:
-        """File a recorded step."""
+    def keep(self, plan: StepPlan, result: StepResult, spans: Spans) -> None:
+        """File a recorded step; `spans` is asked only if no newer one takes its place."""
+        self._kept[plan.strategy, plan.is_decode_only] = (plan, result, spans)
+
+    def timelines(self) -> tuple[StepTimeline, ...]:
+        """Per strategy its more frequent kind, the most frequent strategy first."""
+        best: dict[str, tuple[int, Kind]] = {}
+        for kind in self._kept:
+            count = self._seen[kind]
+            if count > best.get(kind[0], (0, kind))[0]:
+                best[kind[0]] = (count, kind)
+        ranked = sorted(best.items(), key=lambda item: (-item[1][0], item[0]))
+        return tuple(self._timeline(*self._kept[kind]) for _, (_, kind) in ranked)
+
+    @staticmethod
+    def _timeline(plan: StepPlan, result: StepResult, spans: Spans) -> StepTimeline:
         record = StepRecord(
             index=plan.index,
             start_ns=result.start_ns,
@@ -37,15 +54,5 @@ class TimelineKeeper:
             deferred_rows=sum(len(step.rows) for step in plan.cohorts),
             output_tokens=sum(count for _, count in result.tokens),
         )
-        ordered = tuple(sorted(spans, key=lambda span: (span.lane, span.start_ns, span.end_ns)))
-        self._kept[plan.strategy, plan.is_decode_only] = StepTimeline(record, ordered)
-
-    def timelines(self) -> tuple[StepTimeline, ...]:
-        """Per strategy its more frequent kind, the most frequent strategy first."""
-        best: dict[str, tuple[int, StepTimeline]] = {}
-        for kind, timeline in self._kept.items():
-            count = self._seen[kind]
-            if count > best.get(kind[0], (0, timeline))[0]:
-                best[kind[0]] = (count, timeline)
-        ranked = sorted(best.items(), key=lambda item: (-item[1][0], item[0]))
-        return tuple(timeline for _, (_, timeline) in ranked)
+        ordered = tuple(sorted(spans(), key=lambda span: (span.lane, span.start_ns, span.end_ns)))
+        return StepTimeline(record, ordered)

@@ -41,7 +41,7 @@ class Candidates(NamedTuple):
     @property
     def prefill_tokens(self) -> int:
         """Prompt tokens in the step."""
-        return sum([chunk.new_tokens for chunk in self.chunks])
+        return sum([chunk.new_tokens for chunk in self.chunks]) if self.chunks else 0
 
     @property
     def base_rows(self) -> int:
@@ -67,6 +67,7 @@ class Choice(NamedTuple):
 
 
 GPU_ONLY = Choice(freezes_cohorts=True)
+JOIN_ALL = Choice()
 
 
 class Policy(Protocol):

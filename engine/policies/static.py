@@ -1,6 +1,6 @@
 """Fixed strategies under the common hybrid admission, for ablation: one mechanism, no rule."""
 
-from apexbench.engine.policies.base import GPU_ONLY, Candidates, Choice, PolicyContext
+from apexbench.engine.policies.base import GPU_ONLY, JOIN_ALL, Candidates, Choice, PolicyContext
 from apexbench.engine.policies.sizing import (
     RowCosts,
     deferred_capacity,
@@ -100,4 +100,5 @@ class StaticDeferred:
         if work.base_rows == 0:
             rows = in_layer_rows(self._costs, work, self._thresholds.max_running_rows)
             return Choice(in_layer_a=rows, promotes_cohorts=self._deferral.must_promote(work))
-        return Choice(enter=self._deferral.entering(work))
+        entering = self._deferral.entering(work)
+        return Choice(enter=entering) if entering else JOIN_ALL

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from apexbench.engine.plan import CohortAction, CohortStep, PrefillChunk, StepPlan, SubBatch
-from apexbench.engine.program import Carry, Op, WaitingCohort, build, expand
+from apexbench.engine.program import Carry, Op, build, expand
 from apexbench.engine.sequence import Tier
 from apexbench.errors import InvariantError
 
@@ -43,7 +43,7 @@ PLANS = {
 
 def ops_of(plan: StepPlan, num_layers: int = 2) -> tuple[Op, ...]:
     waiting = {
-        step.cohort: WaitingCohort(step.layer, step.rows)
+        step.cohort: (step.layer, step.rows)
         for step in plan.cohorts
         if step.action is not CohortAction.ENTER
     }
@@ -157,7 +157,7 @@ def test_the_carry_follows_a_cohort_layer_by_layer() -> None:
 
 
 def test_build_refuses_plans_that_contradict_the_carry() -> None:
-    carry = Carry({7: WaitingCohort(1, (8, 9))})
+    carry = Carry({7: (1, (8, 9))})
     with pytest.raises(InvariantError, match="entered twice"):
         build(StepPlan(0, (GPU,), (cohort(CohortAction.ENTER, 0),)), carry, 2)
     with pytest.raises(InvariantError, match="does not wait at layer 0"):

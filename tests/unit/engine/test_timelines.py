@@ -31,7 +31,7 @@ def test_the_newest_step_of_a_kind_wins() -> None:
     for index in range(2):
         plan = StepPlan(index, (GPU,))
         assert keeper.wants(plan, plan.strategy)
-        keeper.keep(plan, result(plan), [span(index)])
+        keeper.keep(plan, result(plan), lambda index=index: [span(index)])
     assert [timeline.record.index for timeline in keeper.timelines()] == [1]
 
 
@@ -40,7 +40,7 @@ def test_the_most_frequent_strategy_comes_first() -> None:
     for index, batches in enumerate([(GPU,), PAIR, PAIR, (GPU,), (GPU,)]):
         plan = StepPlan(index, batches)
         if keeper.wants(plan, plan.strategy):
-            keeper.keep(plan, result(plan), [span(index)])
+            keeper.keep(plan, result(plan), lambda index=index: [span(index)])
     assert [t.record.strategy for t in keeper.timelines()] == ["gpu_only", "two_batch"]
 
 
@@ -48,7 +48,8 @@ def test_spans_are_ordered_by_lane_and_time() -> None:
     keeper = TimelineKeeper()
     plan = StepPlan(0, (GPU,))
     assert keeper.wants(plan, plan.strategy)
-    keeper.keep(plan, result(plan), [span(0, "gpu", 5), span(0, "cpu", 7), span(0, "gpu", 2)])
+    spans = [span(0, "gpu", 5), span(0, "cpu", 7), span(0, "gpu", 2)]
+    keeper.keep(plan, result(plan), lambda: spans)
     (timeline,) = keeper.timelines()
     assert [(s.lane, s.start_ns) for s in timeline.spans] == [("cpu", 7), ("gpu", 2), ("gpu", 5)]
 
