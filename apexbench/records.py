@@ -61,6 +61,24 @@ class RequestRecord:
     reason: str | None = None
 
 
+def never_served(request: Request) -> RequestRecord:
+    """The record of a request that a run did not get to."""
+    return RequestRecord(
+        id=request.id,
+        status=RequestStatus.UNFINISHED,
+        prompt_tokens=request.prompt_tokens,
+        output_tokens=0,
+        arrival_ns=request.arrival_ns,
+        start_ns=None,
+        first_token_ns=None,
+        end_ns=None,
+        cpu_decode_tokens=0,
+        preemptions=0,
+        swaps=0,
+        reason="the run ended before it arrived",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class StepRecord:
     """One engine iteration: what ran, how it overlapped, what it produced."""

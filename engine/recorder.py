@@ -13,6 +13,7 @@ from apexbench.records import (
     RequestRecord,
     RequestStatus,
     TokenGaps,
+    never_served,
 )
 
 MAX_CHECKPOINTS = 2048
@@ -104,22 +105,7 @@ class Recorder:
 
     def on_never_sent(self, request: Request) -> None:
         """The run ended before the request was due."""
-        self._records.append(
-            RequestRecord(
-                id=request.id,
-                status=RequestStatus.UNFINISHED,
-                prompt_tokens=request.prompt_tokens,
-                output_tokens=0,
-                arrival_ns=request.arrival_ns,
-                start_ns=None,
-                first_token_ns=None,
-                end_ns=None,
-                cpu_decode_tokens=0,
-                preemptions=0,
-                swaps=0,
-                reason="the run ended before it arrived",
-            )
-        )
+        self._records.append(never_served(request))
 
     def checkpoint(self, time_ns: int, scheduler: Scheduler) -> None:
         """Note the running totals; when there are too many, every other one is dropped."""

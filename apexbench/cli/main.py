@@ -14,6 +14,7 @@ from apexbench.cli.exits import guard
 # function named like the command.
 COMMANDS = {
     "compare": "apexbench.cli.compare",
+    "predict": "apexbench.cli.predict",
     "list": "apexbench.cli.list_",
     "trace": "apexbench.cli.trace",
     "report": "apexbench.cli.report",

@@ -1,5 +1,6 @@
 """Runs cells one after the other or in parallel processes, with equal results in equal order."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -58,6 +59,12 @@ class Batch:
         return Extent(len(ended), len(sizes), done + running, sum(sizes))
 
 
+def settle_heap() -> None:
+    """Keep what the imports left behind out of every garbage collection of the runs to come."""
+    gc.collect()
+    gc.freeze()
+
+
 def default_jobs() -> int:
     """Processes to use when nobody says: the cores this process may run on."""
     return max(1, min(MAX_DEFAULT_JOBS, len(os.sched_getaffinity(0))))
@@ -78,7 +85,9 @@ class CellRunner:
         self._running: dict[int, int] = {}
 
     def __enter__(self) -> "CellRunner":
-        if self._jobs > 1:
+        if self._jobs == 1:
+            settle_heap()
+        else:
             context = multiprocessing.get_context("spawn")
             self._queue = context.Queue()
             self._pool = ProcessPoolExecutor(
@@ -168,6 +177,7 @@ def _start(queue: Any) -> None:
     """Runs first in every worker process."""
     global _messages  # noqa: PLW0603 - set once per worker process
     _messages = queue
+    settle_heap()
     queue.cancel_join_thread()  # a worker may end with its last progress unread
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

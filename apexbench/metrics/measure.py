@@ -20,8 +20,8 @@ from apexbench.records import (
     NS_PER_S,
     Request,
     RequestRecord,
-    RequestStatus,
     RunLog,
+    never_served,
 )
 from apexbench.result import Lanes, Metrics, Series, Slo, TierLatency, Window
 
@@ -87,21 +87,5 @@ def measure(
 def _all_records(log: RunLog, requests: Iterable[Request]) -> list[RequestRecord]:
     """Records by (arrival, id); a request the run never saw is unfinished."""
     known = {record.id for record in log.requests}
-    unseen = [_unseen(request) for request in requests if request.id not in known]
+    unseen = [never_served(request) for request in requests if request.id not in known]
     return sorted([*log.requests, *unseen], key=lambda record: (record.arrival_ns, record.id))
-
-
-def _unseen(request: Request) -> RequestRecord:
-    return RequestRecord(
-        id=request.id,
-        status=RequestStatus.UNFINISHED,
-        prompt_tokens=request.prompt_tokens,
-        output_tokens=0,
-        arrival_ns=request.arrival_ns,
-        start_ns=None,
-        first_token_ns=None,
-        end_ns=None,
-        cpu_decode_tokens=0,
-        preemptions=0,
-        swaps=0,
-    )
