@@ -16,7 +16,7 @@ from apexbench.records import (
     never_served,
 )
 
-MAX_CHECKPOINTS = 2048
+MAX_CHECKPOINTS = 512
 GAP_BIN_WIDTH = math.log(1.005)  # inter-token gaps are binned 0.5 % wide
 
 
