@@ -96,7 +96,10 @@ class CostModel(Protocol):
         ...
 
     def schedule_ns(self, rows: int, captured: bool) -> int:
-        """Per step, on the host lane: scheduling, input preparation and output handling."""
+        """Per step, on the host lane: scheduling, input preparation and output handling.
+
+        `rows` are sequences: a prompt chunk counts once, however many tokens it has.
+        """
         ...
 
 

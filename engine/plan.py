@@ -46,6 +46,11 @@ class SubBatch:
         return sum([chunk.new_tokens for chunk in self.chunks]) if self.chunks else 0
 
     @property
+    def num_sequences(self) -> int:
+        """Sequences in the batch, cohorts not counted: a prompt chunk is one, however long."""
+        return len(self.chunks) + len(self.gpu_rows) + len(self.in_layer_rows)
+
+    @property
     def linear_rows(self) -> int:
         """Rows of the batch's matrix products, cohorts not counted."""
         return self.prefill_tokens + len(self.gpu_rows) + len(self.in_layer_rows)
@@ -93,11 +98,6 @@ class StepPlan:
         if len(batches) > 1:
             return "two_batch"
         return "in_layer" if has_in_layer else "gpu_only"
-
-    @property
-    def num_linear_rows(self) -> int:
-        """Rows of all sub-batches."""
-        return sum(batch.linear_rows for batch in self.batches)
 
     @property
     def is_decode_only(self) -> bool:

@@ -101,7 +101,7 @@ def _check_flags(options: "Mapping[str, object]") -> None:
         raise UsageError("--steady needs --context, the tokens per row")
     others = _OF_STEP if is_steady else (*_OF_STEADY, "slo")
     for name in others:
-        if options[name]:
+        if options[name] not in (None, [], ()):
             flag = "--" + name.replace("_", "-")
             way = "is for a single step; with --steady use --context and --gpu-rows"
             raise UsageError(f"{flag} {way if is_steady else 'needs --steady'}")

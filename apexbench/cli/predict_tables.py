@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -11,17 +10,22 @@ from apexbench.engine.predict.layer import OpPrediction, Prediction
 from apexbench.engine.predict.sensitivity import Provenance
 from apexbench.engine.predict.steady import Optimum, SteadyStates
 
-_BAR_CELLS = 16
+_BAR_CELLS = 8
+# Below this width lanes and the constants behind a provenance are left to --json.
+_WIDE = 110
 _BASIS = "Predicted from device profiles; nothing was measured."
-_TPOT_NOTE = "TPOT in seconds; on the CPU that of the slowest row: L + 1 steps if deferred."
+_TPOT_NOTE = "GPU, CPU: TPOT of the slowest row in seconds; a deferred row takes L + 1 steps."
 
 
 def print_prediction(prediction: Prediction, gpu_kv_tokens: int, console: Console) -> None:
     """The ops of a layer and of a step, the step's total, and what limits it."""
     layer, step, roofline = prediction.layer, prediction.step, prediction.roofline
     console.print(Text(_BASIS, style="dim"))
-    console.print(_waterfall(f"one layer of {layer.count}", layer.ops))
-    console.print(_waterfall("once per step", step.ops))
+    is_narrow = console.width < _WIDE
+    console.print(_waterfall(f"one layer of {layer.count}", layer.ops, is_narrow=is_narrow))
+    console.print()
+    console.print(_waterfall("once per step", step.ops, is_narrow=is_narrow))
+    console.print(Text("roof: share of the time that the datasheet's limits need", style="dim"))
     known = step.provenance
     _line(
         console,
@@ -52,6 +56,7 @@ def print_steady(states: SteadyStates, console: Console) -> None:
     _line(console, _winner(states.best, states.strategies[states.best]))
     if states.bounded is None or states.best_bounded is None:
         return
+    console.print()
     title = f"highest throughput with TPOT <= {question.tpot_s:g} s for every row"
     console.print(_strategies(title, states.bounded))
     best = states.bounded[states.best_bounded]
@@ -67,19 +72,22 @@ def _line(console: Console, text: str) -> None:
     console.print(text, markup=False, soft_wrap=True)
 
 
-def _waterfall(title: str, ops: tuple[OpPrediction, ...]) -> Table:
-    table = _table(title, ("op", "kind", "lane"), ("us", "", "±", "MB", "Gflop", "of roofline"))
+def _waterfall(title: str, ops: tuple[OpPrediction, ...], *, is_narrow: bool) -> Table:
+    words = ("op", "kind") if is_narrow else ("op", "kind", "lane")
+    table = _table(title, words, ("us", "", "±", "MB", "Gflop", "roof"))
     table.add_column("provenance", overflow="fold")
+    longest = max(op.seconds for op in ops)
     for op in ops:
+        known = op.provenance
         table.add_row(
-            *(op.name, op.kind, op.lane),
+            *(op.name, op.kind, op.lane)[: len(words)],
             f"{op.seconds * 1e6:.1f}",
-            "█" * max(1, round(op.share * _BAR_CELLS)),
-            f"{op.provenance.sigma:.0%}",
+            "█" * max(1, round(op.seconds / longest * _BAR_CELLS)),
+            f"{known.sigma:.0%}",
             _amount(op.bytes / 1e6),
             _amount(op.flop / 1e9),
             "" if op.roofline_share is None else f"{op.roofline_share:.0%}",
-            _provenance(op.provenance),
+            known.kind if is_narrow else _provenance(known),
         )
     return table
 
@@ -96,7 +104,7 @@ def _amount(value: float) -> str:
 
 
 def _strategies(title: str, found: Mapping[str, Optimum | None]) -> Table:
-    numbers = ("tokens/s", "step ms", "in-layer", "deferred", "cohorts", "TPOT GPU", "TPOT CPU")
+    numbers = ("tokens/s", "step ms", "in-layer", "deferred", "cohorts", "GPU", "CPU")
     table = _table(title, ("strategy",), numbers)
     table.add_column("bound by")
     for name, best in found.items():
@@ -116,9 +124,10 @@ def _strategies(title: str, found: Mapping[str, Optimum | None]) -> Table:
 
 
 def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, word in enumerate(words):
-        table.add_column(word, no_wrap=index == 0)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for word in words:
+        table.add_column(word, no_wrap=True)
     for number in numbers:
+        # The one without a heading holds bars.
         table.add_column(number, justify="right" if number else "left", no_wrap=True)
     return table

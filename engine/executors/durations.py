@@ -101,9 +101,9 @@ class Durations:
 
     def schedule(self) -> int:
         """The host's part of the step."""
-        rows = self.rows_a + self.rows_b + self.cohort_rows
         step_costs = self.step_costs
-        return step_costs.schedule(rows, self.costs is step_costs.captured)
+        sequences = self.cohort_rows + sum([b.num_sequences for b in self.plan.batches])
+        return step_costs.schedule(sequences, self.costs is step_costs.captured)
 
     def copy(self, kind: str) -> int:
         """One layer's bulk copy."""

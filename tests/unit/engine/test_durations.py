@@ -63,7 +63,7 @@ def op(kind: str, group: str = "", cohorts: tuple[int, ...] = ()) -> OpTemplate:
         (op("reread", "A"), 4 * 2),
         (op("swap_in"), 6 * 2),
         (op("swap_out"), 0),
-        (op("schedule"), 500 + 18 + 2 + 4),
+        (op("schedule"), 500 + (2 + 2 + 1) + 2 + (3 + 1)),  # a chunk is one, not its tokens
     ],
 )
 def test_duration_of_each_kind(template: OpTemplate, expected: int) -> None:

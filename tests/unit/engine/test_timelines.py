@@ -1,5 +1,7 @@
 """Which steps are kept op by op, and what is kept of them."""
 
+from functools import partial
+
 from apexbench.engine.costs import FlatCosts
 from apexbench.engine.executors.sim import SimulatedExecutor
 from apexbench.engine.executors.timelines import TimelineKeeper
@@ -19,6 +21,10 @@ def span(index: int, lane: str = "gpu", start: int = 0) -> OpSpan:
     return OpSpan(index, lane, "launch", "A", 0, 1, start, start + 1)
 
 
+def spans_at(index: int) -> list[OpSpan]:
+    return [span(index)]
+
+
 def test_a_kind_is_kept_at_growing_intervals() -> None:
     keeper = TimelineKeeper()
     plans = [StepPlan(index, (GPU,)) for index in range(20)]
@@ -31,7 +37,7 @@ def test_the_newest_step_of_a_kind_wins() -> None:
     for index in range(2):
         plan = StepPlan(index, (GPU,))
         assert keeper.wants(plan, plan.strategy)
-        keeper.keep(plan, result(plan), lambda index=index: [span(index)])
+        keeper.keep(plan, result(plan), partial(spans_at, index))
     assert [timeline.record.index for timeline in keeper.timelines()] == [1]
 
 
@@ -40,7 +46,7 @@ def test_the_most_frequent_strategy_comes_first() -> None:
     for index, batches in enumerate([(GPU,), PAIR, PAIR, (GPU,), (GPU,)]):
         plan = StepPlan(index, batches)
         if keeper.wants(plan, plan.strategy):
-            keeper.keep(plan, result(plan), lambda index=index: [span(index)])
+            keeper.keep(plan, result(plan), partial(spans_at, index))
     assert [t.record.strategy for t in keeper.timelines()] == ["gpu_only", "two_batch"]
 
 
