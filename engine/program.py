@@ -1,8 +1,8 @@
 """The step program: every strategy defined once, as ops on lanes with their dependencies.
 
 `build(plan, carry)` is pure. A program is a prologue, segments of layers with equal ops, and an
-epilogue; `expand()` writes it out op by op. GPU ops run in program order, which is what makes
-sub-batches alternate and lets a cohort join one layer per step:
+epilogue; `expansion.expand()` writes it out op by op. GPU ops run in program order, which is what
+makes sub-batches alternate and lets a cohort join one layer per step:
 
     one batch   pre(0) · attn(l) · post(l)+pre(l+1) · … · post(L-1) · head
     two batches A and B   pre_A(0) · attn_A(l) · post_B(l-1)+pre_B(l) · post_A(l)+pre_A(l+1) · …
@@ -72,25 +72,6 @@ class Program:
     prologue: tuple[OpTemplate, ...]
     segments: tuple[Segment, ...]
     epilogue: tuple[OpTemplate, ...]
-
-
-class Op(NamedTuple):
-    """One op written out. `deps` are indices of earlier ops; `tickets` cohorts (by plan position)
-    whose CPU result of the previous step it awaits; `leaves` is the cohort it works for when its
-    own result is awaited only in the next step. `awaits_offload`: also the last `offload` of all
-    earlier steps, whose staging it reuses or whose KV it reads.
-    """
-
-    kind: str
-    lane: str
-    group: str
-    layer: int | None
-    priority: int
-    cohorts: tuple[int, ...]
-    deps: tuple[int, ...]
-    tickets: tuple[int, ...] = ()
-    leaves: int | None = None
-    awaits_offload: bool = False
 
 
 # A cohort between two steps: the layer at which its CPU result is awaited, and its rows. A plain
@@ -331,65 +312,3 @@ def _result_of(has_cpu_rows: bool, group: str) -> tuple[str, ...]:
 
 def _with_action(shape: Shape, wanted: CohortAction) -> tuple[int, ...]:
     return tuple(i for i, (action, _) in enumerate(shape.cohorts) if action is wanted)
-
-
-def expand(program: Program) -> tuple[Op, ...]:
-    """The program op by op with explicit dependencies, as an executor on hardware issues it."""
-    return tuple(_Expansion(program).ops())
-
-
-class _Expansion:
-    """Follows the completion registers: the last op that signalled a name is the dependency."""
-
-    def __init__(self, program: Program) -> None:
-        self._program = program
-        self._written: list[Op] = []
-        self._latest: dict[str, int] = {}
-
-    def ops(self) -> list[Op]:
-        for template in self._program.prologue:
-            if template.is_per_layer:
-                self._add_per_layer(template)
-            else:
-                self._add(template, None if template.kind in {"schedule", "embed"} else 0)
-        for segment in self._program.segments:
-            for layer in range(segment.first_layer, segment.first_layer + segment.num_layers):
-                for template in segment.ops:
-                    self._add(template, layer)
-        for template in self._program.epilogue:
-            self._add(template, None)
-        return self._written
-
-    def _add_per_layer(self, template: OpTemplate) -> None:
-        for layer in range(self._program.shape.num_layers):
-            self._add(template._replace(signal=f"{template.signal}@{layer}"), layer)
-
-    def _add(self, template: OpTemplate, layer: int | None) -> None:
-        names = [self._register(name, layer) for name in template.waits]
-        own = template.signal
-        is_ticket = own.startswith("ticket.")
-        self._written.append(
-            Op(
-                *(template.kind, template.lane, template.group, layer, template.priority),
-                cohorts=template.cohorts,
-                deps=tuple(sorted({self._latest[n] for n in names if n in self._latest})),
-                tickets=tuple(
-                    int(n.removeprefix("ticket.c"))
-                    for n in names
-                    if n.startswith("ticket.") and n not in self._latest
-                ),
-                leaves=int(own.removeprefix("ticket.c")) if is_ticket else None,
-                awaits_offload="offload" in names and "offload" not in self._latest,
-            )
-        )
-        if template.keeps_previous and own in self._latest:
-            self._latest[f"{own}.prev"] = self._latest[own]
-        self._latest[own] = len(self._written) - 1
-
-    @staticmethod
-    def _register(name: str, layer: int | None) -> str:
-        """ "swap_out@" is the layer at hand, "swap_out@+1" the next."""
-        if "@" not in name:
-            return name
-        stem, offset = name.split("@")
-        return f"{stem}@{(layer or 0) + int(offset or 0)}"

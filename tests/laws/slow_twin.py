@@ -9,7 +9,8 @@ work goes first; deferrable work of zero length completes when nothing urgent is
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from apexbench.engine.program import DEFERRABLE, Op, Program, expand
+from apexbench.engine.expansion import Op, expand
+from apexbench.engine.program import DEFERRABLE, Program
 
 LANES = ("gpu", "cpu", "h2d", "d2h", "host")
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from apexbench.engine.executors.durations import Durations, StepCosts
 from apexbench.engine.executors.lane_machine import LaneMachine
 from apexbench.engine.executors.lanes import Job
+from apexbench.engine.expansion import Op, expand
 from apexbench.engine.plan import StepPlan
-from apexbench.engine.program import DEFERRABLE, Carry, Op, OpTemplate, Program, build, expand
+from apexbench.engine.program import DEFERRABLE, Carry, OpTemplate, Program, build
 from tests.laws.slow_twin import LANES, SlowTwin
 from tests.laws.step_plans import Case, cases
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from apexbench.engine.expansion import Op, expand
 from apexbench.engine.plan import CohortAction, CohortStep, PrefillChunk, StepPlan, SubBatch
-from apexbench.engine.program import Carry, Op, build, expand
+from apexbench.engine.program import Carry, build
 from apexbench.engine.sequence import Tier
 from apexbench.errors import InvariantError
 
