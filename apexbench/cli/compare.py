@@ -9,6 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apexbench.cli.exits import ExitCode
+from apexbench.cli.options import (
+    ConfigFile,
+    CpuKernel,
+    CpuThreads,
+    Gpu,
+    GpuKvTokens,
+    GpuMemoryUtilization,
+    Host,
+    Model,
+    Text,
+    Weights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,14 +34,13 @@ if TYPE_CHECKING:
 STDOUT = "-"
 RESULT_FILE = "result.json"
 
-Text = str | None
 Texts = list[str] | None
 
 
 def compare(
-    gpu: Annotated[Text, typer.Option(help="GPU profile, or a .toml file.")] = None,
-    host: Annotated[Text, typer.Option(help="Host profile; default: the GPU's usual one.")] = None,
-    model: Annotated[Text, typer.Option(help="Model, or a Hugging Face config.json.")] = None,
+    gpu: Gpu = None,
+    host: Host = None,
+    model: Model = None,
     workload: Annotated[
         Text, typer.Option(help="Preset, fixed:IN/OUT, trace:PATH … (see: list workloads).")
     ] = None,
@@ -47,27 +58,19 @@ def compare(
         Texts, typer.Option(help="Target such as ttft=2 or tpot=0.2, seconds; repeatable.")
     ] = None,
     backend: Annotated[Text, typer.Option(help="Where it runs: sim.")] = None,
-    gpu_kv_tokens: Annotated[
-        Text, typer.Option(help="KV tokens on the GPU instead of the capacity model's.")
-    ] = None,
-    gpu_memory_utilization: Annotated[
-        Text, typer.Option(help="Share of GPU memory to use (default 0.95).")
-    ] = None,
+    gpu_kv_tokens: GpuKvTokens = None,
+    gpu_memory_utilization: GpuMemoryUtilization = None,
     max_context: Annotated[
         Text, typer.Option(metavar="N[:drop|clip]", help="Longest request in tokens.")
     ] = None,
-    cpu_kernel: Annotated[
-        Text, typer.Option(help="CPU attention kernel: paper, ispc or apexbench.")
-    ] = None,
-    cpu_threads: Annotated[Text, typer.Option(help="CPU threads (default: cores - 1).")] = None,
-    weights: Annotated[Text, typer.Option(help="fp16, int8 or int4.")] = None,
+    cpu_kernel: CpuKernel = None,
+    cpu_threads: CpuThreads = None,
+    weights: Weights = None,
     set_: Annotated[
         Texts, typer.Option("--set", metavar="NAME=VALUE", help="Scheduler threshold; repeatable.")
     ] = None,
     jobs: Annotated[Text, typer.Option(help="Parallel processes; results do not change.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file (default: apexbench.toml if present).")
-    ] = None,
+    config: ConfigFile = None,
     out: Annotated[Text, typer.Option(metavar="DIR", help="Directory for everything.")] = None,
     json: Annotated[Text, typer.Option(metavar="PATH|-", help="The result document.")] = None,
     html: Annotated[Text, typer.Option(metavar="PATH", help="The report.")] = None,

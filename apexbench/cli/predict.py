@@ -6,6 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from apexbench.cli.options import (
+    ConfigFile,
+    CpuKernel,
+    CpuThreads,
+    Gpu,
+    GpuKvTokens,
+    GpuMemoryUtilization,
+    Host,
+    Model,
+    Text,
+    Weights,
+)
 from apexbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,24 +36,16 @@ _SHARED = ("gpu", "host", "model", "weights", "cpu_kernel", "cpu_threads", "gpu_
 _OF_STEP = ("rows", "kv_tokens", "prefill_tokens", "cpu_rows", "cpu_kv_tokens")
 _OF_STEADY = ("context", "gpu_rows", "host_memory_gib", "cohorts")
 
-Text = str | None
-
 
 def predict(
-    gpu: Annotated[Text, typer.Option(help="GPU profile, or a .toml file.")] = None,
-    host: Annotated[Text, typer.Option(help="Host profile; default: the GPU's usual one.")] = None,
-    model: Annotated[Text, typer.Option(help="Model, or a Hugging Face config.json.")] = None,
-    weights: Annotated[Text, typer.Option(help="fp16, int8 or int4.")] = None,
-    cpu_kernel: Annotated[
-        Text, typer.Option(help="CPU attention kernel: paper, ispc or apexbench.")
-    ] = None,
-    cpu_threads: Annotated[Text, typer.Option(help="CPU threads (default: cores - 1).")] = None,
-    gpu_kv_tokens: Annotated[
-        Text, typer.Option(help="KV tokens on the GPU instead of the capacity model's.")
-    ] = None,
-    gpu_memory_utilization: Annotated[
-        Text, typer.Option(help="Share of GPU memory to use (default 0.95).")
-    ] = None,
+    gpu: Gpu = None,
+    host: Host = None,
+    model: Model = None,
+    weights: Weights = None,
+    cpu_kernel: CpuKernel = None,
+    cpu_threads: CpuThreads = None,
+    gpu_kv_tokens: GpuKvTokens = None,
+    gpu_memory_utilization: GpuMemoryUtilization = None,
     rows: Annotated[int | None, typer.Option(help="GPU decode rows of the step.")] = None,
     kv_tokens: Annotated[
         int | None, typer.Option(help="Their contexts, summed over the rows.")
@@ -75,9 +79,7 @@ def predict(
     ideal: Annotated[
         bool, typer.Option("--ideal", help="No latencies, launches or host time.")
     ] = False,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file (default: apexbench.toml if present).")
-    ] = None,
+    config: ConfigFile = None,
     json: Annotated[Text, typer.Option(metavar="PATH|-", help="Everything, as JSON.")] = None,
 ) -> None:
     """Predict one step op by op, or with --steady what every strategy could reach at best."""

@@ -5,14 +5,13 @@ not repaired (arXiv 2506.03296, eq. 6).
 """
 
 from apexbench.engine.policies.base import GPU_ONLY, Candidates, Choice, PolicyContext
+from apexbench.engine.policies.deferral import Deferral
 from apexbench.engine.policies.sizing import (
     RowCosts,
     gpu_attention_ns,
-    in_layer_rows,
     prefill_attention_ns,
     two_batch_rows,
 )
-from apexbench.engine.policies.static import Deferral
 
 PAPER_COHORTS = 1
 
@@ -35,8 +34,7 @@ class Apex:
         if available == 0 or available < self._thresholds.min_cpu_rows:
             return GPU_ONLY
         if work.base_rows == 0:  # the rule divides by GPU attention: there is none
-            rows = in_layer_rows(self._costs, work, self._thresholds.max_running_rows)
-            return Choice(in_layer_a=rows, promotes_cohorts=self._deferral.must_promote(work))
+            return self._deferral.drain(work)
         if work.cpu_rows and self.prefers_two_batch(work):
             first, second = two_batch_rows(self._costs, work, self._thresholds.max_running_rows)
             choice = Choice(in_layer_a=first, in_layer_b=second)

@@ -9,9 +9,10 @@ from apexbench.engine.costs import FlatCosts
 from apexbench.engine.plan import PrefillChunk
 from apexbench.engine.policies.apex import Apex
 from apexbench.engine.policies.base import GPU_ONLY, Candidates, PolicyContext
+from apexbench.engine.policies.deferral import Deferral
 from apexbench.engine.policies.neo import Neo
 from apexbench.engine.policies.sizing import RowCosts, deferred_capacity, two_batch_rows
-from apexbench.engine.policies.static import Deferral, StaticDeferred, StaticInLayer, StaticTwoBatch
+from apexbench.engine.policies.static import StaticDeferred, StaticInLayer, StaticTwoBatch
 from apexbench.engine.sequence import Tier
 from apexbench.engine.thresholds import Thresholds
 
