@@ -11,7 +11,7 @@ from apexbench.engine.deployment import Deployment
 from apexbench.engine.engine import Engine, Progress, StepObserver
 from apexbench.engine.executors.sim import SimulatedExecutor
 from apexbench.engine.feeder import Feeder
-from apexbench.engine.policies.base import PolicyContext
+from apexbench.engine.policies.base import PolicyContext, Targets
 from apexbench.engine.policies.registry import PolicyEntry, find_policy
 from apexbench.engine.recorder import Recorder
 from apexbench.engine.scheduler import Scheduler
@@ -42,6 +42,7 @@ class SimulationSpec:
     thresholds: Thresholds = field(default_factory=Thresholds)
     stop_ns: int | None = None
     extrapolates: bool = True
+    targets: Targets = field(default_factory=Targets)
 
 
 def simulate(
@@ -52,7 +53,7 @@ def simulate(
 ) -> RunLog:
     """Run to the end (or to `stop_ns`) and return the log."""
     entry = find_policy(spec.policy)
-    policy = entry.make(PolicyContext(spec.belief, spec.thresholds))
+    policy = entry.make(PolicyContext(spec.belief, spec.thresholds, spec.targets))
     executor = SimulatedExecutor(spec.truth, extrapolates=spec.extrapolates)
     scheduler = Scheduler(
         policy=policy,

@@ -347,9 +347,14 @@ def _tiers(
         cpu = TierLatency(
             requests=cpu_rows, ttft_s=metrics.ttft_s,
             tpot_s=_quantiles(p50 * slowdown), e2e_s=metrics.e2e_s,
+            latency_per_token_s=metrics.latency_per_token_s,
         )  # fmt: skip
     gpu = TierLatency(
-        requests=400 - cpu_rows, ttft_s=metrics.ttft_s, tpot_s=metrics.tpot_s, e2e_s=metrics.e2e_s
+        requests=400 - cpu_rows,
+        ttft_s=metrics.ttft_s,
+        tpot_s=metrics.tpot_s,
+        e2e_s=metrics.e2e_s,
+        latency_per_token_s=metrics.latency_per_token_s,
     )
     return {"gpu": gpu, "cpu": cpu}
 

@@ -69,6 +69,18 @@ def compare(
     set_: Annotated[
         Texts, typer.Option("--set", metavar="NAME=VALUE", help="Scheduler threshold; repeatable.")
     ] = None,
+    draws: Annotated[
+        Text, typer.Option(metavar="N", help="Repeat saturation under N draws of the constants.")
+    ] = None,
+    tornado: Annotated[
+        bool, typer.Option("--tornado", help="Move each constant by one sigma, both ways.")
+    ] = False,
+    sweep: Annotated[
+        Texts,
+        typer.Option(
+            metavar="NAME=V,V,…", help="Saturation over values, such as gpu_kv_tokens=864,2000."
+        ),
+    ] = None,
     jobs: Annotated[Text, typer.Option(help="Parallel processes; results do not change.")] = None,
     config: ConfigFile = None,
     out: Annotated[Text, typer.Option(metavar="DIR", help="Directory for everything.")] = None,

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from apexbench.metrics.comparisons import Gap
+from apexbench.metrics.latencies import TIER_LATENCIES
 from apexbench.metrics.window import OVERLOAD
 from apexbench.result import Metrics, Quantiles, Run, Setting, TierLatency
 from apexbench.statistics import PERCENTILES, samples_needed
 
 LATENCIES = ("ttft_s", "tpot_s", "itl_s", "e2e_s", "latency_per_token_s")
-TIER_LATENCIES = ("ttft_s", "tpot_s", "e2e_s")
 
 _Cell = tuple[str, str]  # variant, rate in words
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apexbench.compare.scenarios import Placement
+from apexbench.engine.policies.base import Targets
 from apexbench.engine.simulate import SimulationSpec, pools_of, simulate
 from apexbench.metrics.measure import Measurement, measure
 from apexbench.records import NS_PER_S, RequestRecord, RunLog, StepTimeline, Workload
@@ -38,15 +39,15 @@ class CellResult:
 
 
 def run_cell(cell: Cell, on_progress: CellProgress | None = None) -> CellResult:
-    """Simulate and measure one cell. Belief and truth are the same model here."""
+    """Simulate and measure one cell."""
     placement = cell.placement
     entry = placement.variant.entry
-    costs = placement.deployment.costs()
     spec = SimulationSpec(
         workload=cell.workload,
         policy=entry.name,
-        belief=costs,
-        truth=costs,
+        belief=placement.belief.costs(),
+        truth=placement.deployment.costs(),
+        targets=Targets(cell.slo.ttft_s, cell.slo.tpot_s),
         pools=pools_of(placement.deployment, placement.capacity, uses_cpu=entry.uses_cpu),
         thresholds=placement.thresholds,
     )

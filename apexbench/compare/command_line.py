@@ -43,6 +43,10 @@ def _flag(config: CompareConfig, key: str, value: Any) -> list[str]:
     if key in TABLES:
         pairs = [f"{n}={v}" for n, v in value.items() if not _is_preset(config, f"{key}.{n}")]
         return [word for pair in pairs for word in (flag, pair)]
+    if value is True:
+        return [flag]
+    if key == "sweep":  # commas belong to each of them
+        return [word for text in value for word in (flag, text)]
     if isinstance(value, list):
         return [flag, ",".join(map(str, value))]
     return [flag, str(value)]

@@ -1,12 +1,13 @@
 """Hardware, model and traffic of a comparison, with what each variant makes of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from apexbench.compare.variants import BASELINE, VariantSpec
 from apexbench.config import CompareConfig
 from apexbench.engine.capacity import KvCapacity
 from apexbench.engine.deployment import Deployment, deploy
+from apexbench.engine.hardware import load_host
 from apexbench.engine.simulate import capacity_for, thresholds_for
 from apexbench.engine.thresholds import Thresholds
 from apexbench.result import Slo
@@ -36,6 +37,7 @@ class Placement:
 
     variant: VariantSpec
     deployment: Deployment
+    belief: Deployment  # what the policy decides with; the deployment itself unless asked
     thresholds: Thresholds
     capacity: KvCapacity
 
@@ -159,10 +161,20 @@ def _placements(
     placed = []
     for variant in variants:
         policy = variant.entry.name
-        thresholds = thresholds_for(policy, config.thresholds)
-        capacity = capacity_for(deployments[variant.id], policy, thresholds, longest)
-        placed.append(Placement(variant, deployments[variant.id], thresholds, capacity))
+        thresholds = thresholds_for(policy, {**config.thresholds, **variant.thresholds})
+        deployment = deployments[variant.id]
+        capacity = capacity_for(deployment, policy, thresholds, longest)
+        belief = _believed(deployment, variant)
+        placed.append(Placement(variant, deployment, belief, thresholds, capacity))
     return tuple(placed)
+
+
+def _believed(deployment: Deployment, variant: VariantSpec) -> Deployment:
+    """The deployment with the host that the policy takes it for."""
+    if variant.belief is None:
+        return deployment
+    host = load_host(variant.belief)
+    return replace(deployment, host=host, cpu_threads=host.default_threads)
 
 
 def _slo(source: Source, overrides: Mapping[str, float]) -> Slo:

@@ -11,6 +11,7 @@ from apexbench.statistics import FloatArray, quantiles
 
 Tier = Literal["gpu", "cpu"]
 TIERS: tuple[Tier, ...] = ("gpu", "cpu")
+TIER_LATENCIES = ("ttft_s", "tpot_s", "e2e_s", "latency_per_token_s")
 
 CDF_POINTS = 101
 
@@ -76,7 +77,7 @@ def tier_latency(records: Iterable[RequestRecord], tier: Tier) -> TierLatency | 
     samples = latency_samples(served)
     return TierLatency(
         requests=len(served),
-        **{name: quantiles(samples[name]) for name in ("ttft_s", "tpot_s", "e2e_s")},
+        **{name: quantiles(samples[name]) for name in TIER_LATENCIES},
     )
 
 

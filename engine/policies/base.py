@@ -1,6 +1,6 @@
 """What a policy sees and what it may decide. Policies place work; the scheduler keeps the books."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from apexbench.engine.costs import CostModel
@@ -89,8 +89,17 @@ class Policy(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Targets:
+    """Latencies a request must keep, in seconds; None = not asked for."""
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyContext:
-    """What a policy is built from: its belief (never the truth) and its thresholds."""
+    """What a policy is built from: its belief (never the truth), its thresholds, the targets."""
 
     belief: CostModel
     thresholds: Thresholds
+    targets: Targets = field(default_factory=Targets)

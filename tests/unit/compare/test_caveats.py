@@ -86,7 +86,7 @@ def test_refused_percentiles_are_one_sentence_for_everything(
         for setting, n, p90 in zip(settings, (40, 300), (None, 1.0), strict=True)
     ]
     tier = Quantiles(mean=1, p50=None, p90=None, p99=None, n=5)
-    slow = TierLatency(requests=5, ttft_s=tier, tpot_s=tier, e2e_s=tier)
+    slow = TierLatency(requests=5, ttft_s=tier, tpot_s=tier, e2e_s=tier, latency_per_token_s=tier)
     runs[0] = runs[0].model_copy(update={"latency_by_tier": {"gpu": None, "cpu": slow}})
     (sentence,) = caveats(settings, runs, (), "gpu-only")
     for part in (

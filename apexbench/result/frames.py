@@ -1,0 +1,79 @@
+"""A result document as tidy pandas DataFrames, the same ones the report tables use."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from apexbench.result.document import Result, read
+from apexbench.result.runs import Run
+from apexbench.result.settings import Setting
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REQUESTS_FILE = "requests.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Tidy tables of a result: one row per run, per request (if known), per comparison."""
+
+    runs: "pd.DataFrame"
+    requests: "pd.DataFrame | None"
+    comparisons: "pd.DataFrame"
+
+
+def load(path: str | Path) -> Frames:
+    """Read `result.json` (or the directory that holds it) into DataFrames.
+
+    `requests` comes from requests.parquet beside it and is None where that file is absent.
+    """
+    target = Path(path)
+    if target.is_dir():
+        target = target / "result.json"
+    return frames(read(target), target.parent / REQUESTS_FILE)
+
+
+def frames(result: Result, requests_path: Path | None = None) -> Frames:
+    """The tidy tables of a document in memory."""
+    import pandas as pd  # noqa: PLC0415 - a second of import that most commands do not need
+
+    requests = None
+    if requests_path is not None and requests_path.exists():
+        requests = pd.read_parquet(requests_path)
+    settings = {setting.id: setting for setting in result.settings}
+    return Frames(
+        runs=pd.DataFrame([_run_row(run, settings[run.setting]) for run in result.runs]),
+        requests=requests,
+        comparisons=pd.DataFrame([c.model_dump() for c in result.comparisons]),
+    )
+
+
+_SETTING_COLUMNS = ("scenario", "gpu", "host", "model", "workload", "rate_label", "rate_rps")
+_RUN_COLUMNS = (
+    "setting", "variant", "policy", "backend", "seed", "weight_dtype",
+    "gpu_kv_tokens", "cpu_kv_tokens", "overlap_s",
+)  # fmt: skip
+
+
+def _run_row(run: Run, setting: Setting) -> dict[str, Any]:
+    row: dict[str, Any] = {name: getattr(setting, name) for name in _SETTING_COLUMNS}
+    row |= {name: getattr(run, name) for name in _RUN_COLUMNS}
+    row["is_steady"] = run.window.is_steady
+    row |= _flatten("", run.metrics.model_dump())
+    row |= _flatten("lane_", run.lanes.model_dump())
+    row |= {f"steps_{name}": steps for name, steps in run.decisions.items()}
+    return row
+
+
+def _flatten(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """{"ttft_s": {"p50": 1}} -> {"ttft_p50_s": 1}: the unit stays at the end of the name."""
+    row: dict[str, Any] = {}
+    for name, value in values.items():
+        if not isinstance(value, Mapping):
+            row[prefix + name] = value
+            continue
+        stem = name.removesuffix("_s")
+        row |= {f"{stem}_{key}" + ("" if key == "n" else "_s"): v for key, v in value.items()}
+    return row
