@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from apexbench.engine.program import OpTemplate, Program
+from apexbench.engine.program import Program
+from apexbench.engine.step_ops import OpTemplate
 
 
 class Op(NamedTuple):
@@ -10,6 +11,9 @@ class Op(NamedTuple):
     whose CPU result of the previous step it awaits; `leaves` is the cohort it works for when its
     own result is awaited only in the next step. `awaits_offload`: also the last `offload` of all
     earlier steps, whose staging it reuses or whose KV it reads.
+
+    `layer` is where the op stands in the program. A cohort that leaves with the launch group
+    post(l)+pre(l+1) works on layer l + 1; it stands there behind in-layer rows, else in layer l.
     """
 
     kind: str

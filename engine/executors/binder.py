@@ -16,8 +16,12 @@ from apexbench.engine.executors.lanes import Gpu, Lane
 from apexbench.engine.executors.op_binder import OpBinder
 from apexbench.engine.executors.repeats import run_all, run_repeating
 from apexbench.engine.executors.shortcuts import free_layers, is_plain_join, plain_join
-from apexbench.engine.program import OpTemplate, Program, Segment
+from apexbench.engine.program import Program, Segment
+from apexbench.engine.step_ops import OpTemplate
 
+# Layers are only extrapolated in segments of this many: below, finding out whether the lane state
+# repeats costs more than the layers it saves (measured on fused steps with 2 to 33 cohorts).
+_MIN_REPEATING_LAYERS = 8
 _MAX_PROGRAMS = 8192  # a long run meets ever new shapes; the common ones come back at once
 
 
@@ -82,7 +86,7 @@ class Binder:
             return [(layer_ops.skip, num_layers)]
         if num_layers == 1:
             return [(run, first_layer) for run in layer_ops.runs]
-        if layer_ops.may_repeat:
+        if layer_ops.may_repeat and num_layers >= _MIN_REPEATING_LAYERS:
             return [
                 (lambda _layer: run_repeating(block, self._gpu, self.registers.times), first_layer)
             ]

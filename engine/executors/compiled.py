@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from apexbench.engine.executors.durations import DurationReader
 from apexbench.engine.executors.lanes import Job, Lane
-from apexbench.engine.program import OpTemplate, Program
+from apexbench.engine.program import Program
+from apexbench.engine.step_ops import OpTemplate
 from apexbench.records import IDLE_REASONS
 
 SIDE_LANES = ("cpu", "h2d", "d2h", "host")

@@ -5,8 +5,8 @@ from functools import lru_cache
 
 from apexbench.engine.costs import CostModel
 from apexbench.engine.plan import JOIN, PROMOTE, StepPlan
-from apexbench.engine.program import OpTemplate
 from apexbench.engine.sequence import Tier
+from apexbench.engine.step_ops import OpTemplate
 
 _MEMOISED_JOBS = 4096  # cohorts keep rows and contexts for L + 1 steps
 
@@ -103,7 +103,8 @@ class Durations:
         """The host's part of the step."""
         step_costs = self.step_costs
         sequences = self.cohort_rows + sum([b.num_sequences for b in self.plan.batches])
-        return step_costs.schedule(sequences, self.costs is step_costs.captured)
+        usual = step_costs.schedule(sequences, self.costs is step_costs.captured)
+        return usual + self.plan.planning_ns
 
     def copy(self, kind: str) -> int:
         """One layer's bulk copy."""

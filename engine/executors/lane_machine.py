@@ -10,7 +10,8 @@ from apexbench.engine.executors.binder import Binder
 from apexbench.engine.executors.compiled import NO_WORK, SIDE_LANES, CompiledProgram, LayerOps
 from apexbench.engine.executors.durations import Durations
 from apexbench.engine.executors.lanes import Gpu, Job, Lane
-from apexbench.engine.program import OpTemplate, Program, Shape
+from apexbench.engine.program import Program
+from apexbench.engine.step_ops import OpTemplate, Shape
 from apexbench.records import IDLE_REASONS
 
 # (op, layer, start, end) of everything that ran, deferrable work aside (see Lane.sink)

@@ -8,7 +8,7 @@ way at any moment, and take the gaps that the urgent ops issued so far leave. In
 from collections import deque
 from collections.abc import Callable
 
-from apexbench.engine.program import OpTemplate
+from apexbench.engine.step_ops import OpTemplate
 
 
 class Job:
@@ -157,14 +157,13 @@ class Lane:
             self.serve(end)
         recent = self.recent
         total = 0
-        while recent and recent[0][1] <= start:
-            recent.popleft()
-        while recent and recent[0][0] < end:
+        while recent:
             begin, finish = recent[0]
-            total += min(finish, end) - max(begin, start)
             if finish > end:
-                break
+                return total + max(0, end - max(begin, start))
             recent.popleft()
+            if finish > start:
+                total += finish - max(begin, start)
         return total
 
     def busy_after(self, time: int) -> list[int]:

@@ -19,7 +19,7 @@ from apexbench.engine.executors.compiled import (
 from apexbench.engine.executors.durations import job_slot
 from apexbench.engine.executors.lanes import Gpu, Job, Lane
 from apexbench.engine.executors.shortcuts import cohort_position
-from apexbench.engine.program import DEFERRABLE, OpTemplate
+from apexbench.engine.step_ops import DEFERRABLE, OpTemplate
 
 _COPY_LANES = {"swap_in": "h2d", "reread": "h2d", "swap_out": "d2h", "offload": "d2h"}
 _GPU_REGISTERS = frozenset({"embed", "launch.A", "launch.B", "attn.A", "sampled"})

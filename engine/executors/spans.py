@@ -4,7 +4,8 @@ from apexbench.engine.executors.durations import Durations
 from apexbench.engine.executors.lane_machine import LaneMachine
 from apexbench.engine.executors.lanes import Job
 from apexbench.engine.plan import StepPlan
-from apexbench.engine.program import Carry, OpTemplate
+from apexbench.engine.program import Carry
+from apexbench.engine.step_ops import OpTemplate
 from apexbench.records import OpSpan
 
 _PER_STEP_KINDS = frozenset({"schedule", "embed", "head"})

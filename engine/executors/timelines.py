@@ -5,7 +5,8 @@ any length costs a handful of fully simulated steps.
 from collections.abc import Callable
 
 from apexbench.engine.plan import StepPlan, StepResult
-from apexbench.records import OpSpan, StepRecord, StepTimeline
+from apexbench.engine.stretches import step_record
+from apexbench.records import OpSpan, StepTimeline
 
 Kind = tuple[str, bool]  # strategy, whether prompts are computed
 Spans = Callable[[], list[OpSpan]]
@@ -43,16 +44,5 @@ class TimelineKeeper:
 
     @staticmethod
     def _timeline(plan: StepPlan, result: StepResult, spans: Spans) -> StepTimeline:
-        record = StepRecord(
-            index=plan.index,
-            start_ns=result.start_ns,
-            end_ns=result.end_ns,
-            strategy=plan.strategy,
-            prefill_tokens=sum(batch.prefill_tokens for batch in plan.batches),
-            gpu_rows=sum(len(batch.gpu_rows) for batch in plan.batches),
-            in_layer_rows=sum(len(batch.in_layer_rows) for batch in plan.batches),
-            deferred_rows=sum(len(step.rows) for step in plan.cohorts),
-            output_tokens=sum(count for _, count in result.tokens),
-        )
         ordered = tuple(sorted(spans(), key=lambda span: (span.lane, span.start_ns, span.end_ns)))
-        return StepTimeline(record, ordered)
+        return StepTimeline(step_record(plan, result), ordered)

@@ -23,6 +23,8 @@ COSTS = FlatCosts(
 class Row(NamedTuple):
     id: int
     computed: int
+    generated: int = 1
+    first_token_ns: int = 0
 
 
 def work(chunks: tuple[PrefillChunk, ...]) -> Candidates:

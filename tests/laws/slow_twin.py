@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from apexbench.engine.expansion import Op, expand
-from apexbench.engine.program import DEFERRABLE, Program
+from apexbench.engine.program import Program
+from apexbench.engine.step_ops import DEFERRABLE
 
 LANES = ("gpu", "cpu", "h2d", "d2h", "host")
 

@@ -12,7 +12,8 @@ from apexbench.engine.executors.lane_machine import LaneMachine
 from apexbench.engine.executors.lanes import Job
 from apexbench.engine.expansion import Op, expand
 from apexbench.engine.plan import StepPlan
-from apexbench.engine.program import DEFERRABLE, Carry, OpTemplate, Program, build
+from apexbench.engine.program import Carry, Program, build
+from apexbench.engine.step_ops import DEFERRABLE, OpTemplate
 from tests.laws.slow_twin import LANES, SlowTwin
 from tests.laws.step_plans import Case, cases
 

@@ -6,8 +6,8 @@ from apexbench.engine.costs import FlatCosts
 from apexbench.engine.deployment import deploy
 from apexbench.engine.executors.durations import Durations, StepCosts, sampled_rows
 from apexbench.engine.plan import CohortAction, CohortStep, PrefillChunk, StepPlan, SubBatch
-from apexbench.engine.program import OpTemplate
 from apexbench.engine.sequence import Tier
+from apexbench.engine.step_ops import OpTemplate
 
 NS = 1e-9
 COSTS = FlatCosts(

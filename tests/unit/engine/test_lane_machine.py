@@ -33,8 +33,14 @@ def cohort(action: CohortAction, layer: int = 0, number: int = 1) -> CohortStep:
     return CohortStep(number, action, layer, (10 + number,), 5)
 
 
-def step(index: int, *cohorts: CohortStep, batch: SubBatch = GPU, **swaps: int) -> StepPlan:
-    return StepPlan(index, (batch,), cohorts, **swaps)
+def step(
+    index: int,
+    *cohorts: CohortStep,
+    batch: SubBatch = GPU,
+    swap_in_tokens: int = 0,
+    swap_out_tokens: int = 0,
+) -> StepPlan:
+    return StepPlan(index, (batch,), cohorts, swap_in_tokens, swap_out_tokens)
 
 
 def ends(executor: SimulatedExecutor, *plans: StepPlan) -> list[int]:
@@ -97,6 +103,19 @@ def test_in_layer_work_goes_before_deferred_work() -> None:
     )
     # In-layer attention (15) hides behind GPU attention (20) although deferred work is queued.
     assert ends(executor, *plans) == [410, 820]
+
+
+def test_cohorts_on_the_wires_never_hold_up_in_layer_rows() -> None:
+    executor = executor_for(flat(send_s=30, cpu_attention_s_per_row=25, recv_s=15))
+    mixed = SubBatch((), (1,), 10, (2,), 5)
+    actions = [
+        cohort(CohortAction.ENTER),
+        *(cohort(CohortAction.JOIN, layer) for layer in range(4)),
+    ]
+    plans = [step(index, action, batch=mixed) for index, action in enumerate(actions)]
+    # A layer is linear work (80) and the in-layer rows' way (30 + 25 + 15), nothing else.
+    alone = 4 * (80 + 70) + 10
+    assert ends(executor, *plans) == [alone * (index + 1) for index in range(5)]
 
 
 def test_swap_in_holds_attention_back_layer_by_layer() -> None:

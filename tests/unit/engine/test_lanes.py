@@ -1,7 +1,7 @@
 """One lane: urgent work in order, deferrable work in the time left, and what may be asked of it."""
 
 from apexbench.engine.executors.lanes import Gpu, Lane
-from apexbench.engine.program import OpTemplate
+from apexbench.engine.step_ops import OpTemplate
 
 TAG = (OpTemplate("offload", "d2h", "A", (), "offload"), 0)
 

@@ -35,6 +35,9 @@ PLANS = {
         0, (GPU,), (cohort(CohortAction.JOIN, 0), cohort(CohortAction.ENTER, 0, 11))
     ),
     "fused": StepPlan(0, (MIXED, CPU), (cohort(CohortAction.JOIN, 0),)),
+    "fused_one_batch": StepPlan(
+        0, (MIXED,), (cohort(CohortAction.JOIN, 0), cohort(CohortAction.ENTER, 0, 11))
+    ),
     "promoted": StepPlan(0, (GPU,), (cohort(CohortAction.PROMOTE, 0),)),
     "offloaded_prompt": StepPlan(0, (SubBatch((chunk(32),), (1,), 10),)),
     "swap_in": StepPlan(0, (GPU,), swap_in_tokens=64),
@@ -121,6 +124,39 @@ def test_a_promoted_cohort_rides_in_layer_to_the_end() -> None:
 def test_with_two_batches_cohorts_join_batch_a() -> None:
     ops = ops_of(PLANS["fused"])
     assert {op.group for op in ops if op.cohorts} == {"A"}
+
+
+@pytest.mark.parametrize("batches", [(MIXED,), (MIXED, CPU)])
+def test_in_layer_rows_are_sent_before_cohorts_that_leave_with_them(
+    batches: tuple[SubBatch, ...],
+) -> None:
+    cohorts = (cohort(CohortAction.JOIN, 1), cohort(CohortAction.ENTER, 0, 11))
+    ops = ops_of(StepPlan(0, batches, cohorts), num_layers=4)
+    for group, layer, launch in (("c1", 0, "pre"), ("c0", 2, "launch")):
+        sent = index_of(ops, "send", group, layer)
+        in_layer = index_of(ops, "send", "A", layer)
+        left_with = index_of(ops, launch, "A", max(0, layer - 1))
+        assert in_layer < sent < index_of(ops, "attn_gpu", "A", layer)
+        assert ops[sent].deps == ops[in_layer].deps == (left_with,)
+
+
+def test_riding_cohorts_are_sent_before_those_that_leave() -> None:
+    cohorts = (cohort(CohortAction.JOIN, 1), cohort(CohortAction.PROMOTE, 1, 11))
+    ops = ops_of(StepPlan(0, (GPU,), cohorts), num_layers=4)
+    assert index_of(ops, "send", "c1", 2) < index_of(ops, "send", "c0", 2)
+
+
+def test_a_result_at_hand_comes_over_before_that_of_in_layer_rows() -> None:
+    ops = ops_of(PLANS["fused_one_batch"])
+    order = [index_of(ops, *op, 0) for op in (("attn_cpu", "A"), ("recv", "c0"), ("recv", "A"))]
+    assert order == sorted(order)
+
+
+def test_results_wait_for_bulk_copies_that_attention_needs() -> None:
+    plan = StepPlan(0, (MIXED,), (cohort(CohortAction.JOIN, 0),), swap_in_tokens=64)
+    ops = ops_of(plan)
+    order = [index_of(ops, *op, 0) for op in (("recv", "A"), ("attn_gpu", "A"), ("recv", "c0"))]
+    assert order == sorted(order)
 
 
 def test_results_of_batch_b_never_hold_up_a_join_of_batch_a() -> None:
