@@ -3,7 +3,8 @@
 ApexbenchError          exit 4   a run failed
 ├── UsageError          exit 2   the command line asks for something that does not exist
 ├── InputError          exit 3   a file, a profile or a workload cannot be used
-└── InvariantError      exit 4   a law of the engine was broken: a bug, not the user's fault
+├── InvariantError      exit 4   a law of the engine was broken: a bug, not the user's fault
+└── PolicyError         exit 4   a policy broke a law that every policy must keep
 """
 
 from collections.abc import Iterable
@@ -30,6 +31,10 @@ class InputError(ApexbenchError):
 
 class InvariantError(ApexbenchError):
     """The engine broke one of its own laws."""
+
+
+class PolicyError(ApexbenchError):
+    """A policy broke a law; the message names the policy, the law and the step."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:

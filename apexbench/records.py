@@ -5,6 +5,7 @@ Times are integer nanoseconds on the clock of the run; counts are tokens.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 NS_PER_S = 1_000_000_000
 
@@ -172,12 +173,45 @@ class StepTimeline:
     spans: tuple[OpSpan, ...]
 
 
+class PlanForecast(NamedTuple):
+    """What a policy expected of one candidate plan. `gain_tokens` is what it maximises."""
+
+    plan: str
+    strategy: str
+    prefill_tokens: int
+    gpu_rows: int
+    in_layer_rows: int
+    deferred_rows: int
+    step_s: float
+    rate_tok_s: float
+    gain_tokens: float
+    tpot_s: float | None
+    is_within_targets: bool
+
+
+class Decision(NamedTuple):
+    """A choice among candidates, and why."""
+
+    chosen: int
+    reason: str
+    candidates: tuple[PlanForecast, ...]
+
+
+class DecisionRecord(NamedTuple):
+    """A decision with the step it was made for."""
+
+    step: int
+    start_ns: int
+    decision: Decision
+
+
 @dataclass(frozen=True, slots=True)
 class RunLog:
     """Everything one run of the engine leaves behind; memory is linear in requests.
 
     `checkpoints` are in time order, first at t = 0 and last at the end, thinned out to a bounded
-    number. `timelines` holds one representative step per strategy that occurred.
+    number. `timelines` holds one representative step per strategy that occurred, `stretches` runs
+    of consecutive steps spread over the run, if they were asked for.
     """
 
     requests: tuple[RequestRecord, ...]
@@ -188,3 +222,6 @@ class RunLog:
     cpu_kv_tokens: int
     num_steps: int
     end_ns: int
+    stretches: tuple[tuple[StepRecord, ...], ...] = ()
+    decisions: tuple[DecisionRecord, ...] = ()  # thinned out to a bounded number
+    prediction_error: float | None = None  # mean |predicted / actual - 1| of steps, if predicted

@@ -61,11 +61,17 @@ class Books:
         """Ended sequences whose blocks a copy still writes."""
         return tuple(self._limbo.values())
 
-    def add(self, request: Request) -> None:
+    @property
+    def num_on_host(self) -> int:
+        """Sequences whose KV is on the host or on its way there."""
+        on_the_way = [other for other in self.prefilling if other.tier is Tier.CPU]
+        return len(self.cpu_rows) + len(on_the_way)
+
+    def add(self, request: Request, arrival_ns: int = 0) -> None:
         """Queue a request, or end it at once when its prompt can never fit."""
         if request.id in self.sequences:
             raise InvariantError(f"request {request.id} was added twice")
-        sequence = Sequence(request, self._num_added)
+        sequence = Sequence(request, self._num_added, arrival_ns)
         self._num_added += 1
         self.sequences[sequence.id] = sequence
         self.waiting.append(sequence)

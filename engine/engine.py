@@ -69,7 +69,7 @@ class Engine:
             for request in due:
                 self._executor.admit(request)
                 self._recorder.on_arrival(request, self._feeder.arrival_ns(request))
-                self._scheduler.add(request)
+                self._scheduler.add(request, self._feeder.arrival_ns(request))
             self._collect_ended()
 
     def _next_plan(self) -> StepPlan | None:
@@ -78,7 +78,7 @@ class Engine:
         joinable: frozenset[int] = frozenset()
         if scheduler.needs_tickets and len(scheduler.cohorts):
             joinable = self._executor.joinable(scheduler.cohorts.ids(), now)
-        plan = scheduler.schedule(self._executor.copied(now), joinable)
+        plan = scheduler.schedule(self._executor.copied(now), joinable, now)
         self._collect_ended()
         return plan
 

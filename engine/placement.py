@@ -4,23 +4,30 @@ from apexbench.engine.books import Books
 from apexbench.engine.cohorts import CohortBook
 from apexbench.engine.plan import CohortStep, PrefillChunk, StepPlan, SubBatch
 from apexbench.engine.policies.base import Candidates, Choice, Policy
+from apexbench.engine.policies.laws import ChoiceLaws
 from apexbench.engine.pressure import reserve_cpu_rows
 from apexbench.engine.sequence import Sequence
 from apexbench.engine.thresholds import Thresholds
-from apexbench.errors import InvariantError
+from apexbench.errors import ApexbenchError
 
 
 class Placement:
     """Asks the policy what the CPU does and writes the plan."""
 
-    __slots__ = ("_books", "_cohorts", "_policy", "_thresholds")
+    __slots__ = ("_books", "_cohorts", "_laws", "_policy", "_thresholds")
 
     def __init__(
-        self, books: Books, cohorts: CohortBook, policy: Policy, thresholds: Thresholds
+        self,
+        books: Books,
+        cohorts: CohortBook,
+        policy: Policy,
+        laws: ChoiceLaws,
+        thresholds: Thresholds,
     ) -> None:
         self._books = books
         self._cohorts = cohorts
         self._policy = policy
+        self._laws = laws
         self._thresholds = thresholds
 
     def plan(
@@ -37,7 +44,7 @@ class Placement:
             if not (gpu or swapped[1]):
                 return None
             return StepPlan(index, (SubBatch((), gpu.ids, gpu.kv_tokens),), (), *swapped)
-        choice = self._choice(chunks, free)
+        choice = self._choice(index, chunks, free)
         if choice.drops:
             chunks = tuple([chunk for chunk in chunks if chunk.sequence not in choice.drops])
         rows_a, rows_b, entering = self._rows_of(choice)
@@ -49,16 +56,27 @@ class Placement:
             return None
         first = SubBatch(chunks, gpu.ids, gpu.kv_tokens, *_ids(rows_a))
         batches = (first, SubBatch((), (), 0, *_ids(rows_b))) if rows_b else (first,)
-        return StepPlan(index, batches, cohorts, *swapped)
+        return StepPlan(
+            *(index, batches, cohorts, *swapped), planning_ns=choice.planning_ns, was_chosen=True
+        )
 
-    def _choice(self, chunks: tuple[PrefillChunk, ...], free: tuple[Sequence, ...]) -> Choice:
+    def _choice(
+        self, index: int, chunks: tuple[PrefillChunk, ...], free: tuple[Sequence, ...]
+    ) -> Choice:
         books, cohorts = self._books, self._cohorts
         work = Candidates(
             *(chunks, len(books.gpu_rows), books.gpu_rows.kv_tokens),
             *(free, books.cpu_rows.free_kv_tokens),
             *(len(cohorts), cohorts.num_rows, cohorts.steps_since_entry),
         )
-        return self._kept_alive(work, self._policy.choose(work))
+        try:
+            choice = self._policy.choose(work)
+        except ApexbenchError:
+            raise
+        except Exception as error:
+            raise self._laws.raised(index, error) from error
+        self._laws.check(index, work, choice, books.sequences)
+        return self._kept_alive(work, choice)
 
     def _kept_alive(self, work: Candidates, choice: Choice) -> Choice:
         """When a step would otherwise be empty, the CPU rows run: nothing waits for ever."""
@@ -79,8 +97,7 @@ class Placement:
         if not chosen:
             return [], [], []
         sequences = self._books.sequences
-        rows = [sequences[row_id] for row_id in chosen if row_id in sequences]
-        self._check(chosen, rows)
+        rows = [sequences[row_id] for row_id in chosen]
         reserve_cpu_rows(self._books, rows)
         end_a = len(choice.in_layer_a)
         end_b = end_a + len(choice.in_layer_b)
@@ -89,12 +106,6 @@ class Placement:
             [row for row in rows[end_a:end_b] if row.is_free],
             [row for row in rows[end_b:] if row.is_free],
         )
-
-    def _check(self, chosen: tuple[int, ...], rows: list[Sequence]) -> None:
-        if len(set(chosen)) != len(chosen):
-            raise InvariantError(f"policy {self._policy.name} placed a row twice in one step")
-        if len(rows) != len(chosen) or not all(row.is_free for row in rows):
-            raise InvariantError(f"policy {self._policy.name} placed a row that is not free")
 
     def _cohort_steps(
         self, choice: Choice, joinable: frozenset[int] | None, *, is_busy: bool

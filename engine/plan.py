@@ -87,6 +87,8 @@ class StepPlan:
     cohorts: tuple[CohortStep, ...] = ()
     swap_in_tokens: int = 0
     swap_out_tokens: int = 0
+    planning_ns: int = 0  # what deciding on it took on the host
+    was_chosen: bool = False  # by the policy; False where there was nothing to decide
 
     @property
     def strategy(self) -> str:

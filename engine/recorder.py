@@ -6,12 +6,14 @@ from apexbench.engine.books import Ended
 from apexbench.engine.executors.base import Meter
 from apexbench.engine.plan import StepPlan, StepResult
 from apexbench.engine.scheduler import Scheduler
+from apexbench.engine.stretches import StretchKeeper
 from apexbench.records import (
     STRATEGIES,
     Checkpoint,
     Request,
     RequestRecord,
     RequestStatus,
+    StepRecord,
     TokenGaps,
     never_served,
 )
@@ -34,10 +36,14 @@ class _Life:
 
 
 class Recorder:
-    """Collects request records, inter-token gaps and thinned-out running totals."""
+    """Collects request records, inter-token gaps and thinned-out running totals.
 
-    def __init__(self, meter: Meter) -> None:
+    With `keeps_steps` it also keeps stretches of consecutive steps.
+    """
+
+    def __init__(self, meter: Meter, *, keeps_steps: bool = False) -> None:
         self._meter = meter
+        self._keeper = StretchKeeper() if keeps_steps else None
         self._lives: dict[int, _Life] = {}
         self._unstarted: dict[int, _Life] = {}
         self._records: list[RequestRecord] = []
@@ -73,6 +79,8 @@ class Recorder:
                 if life is not None:
                     life.start_ns = result.start_ns
         self._on_tokens(result)
+        if self._keeper is not None:
+            self._keeper.on_step(plan, result)
         self._strategy_steps[strategy] += 1
         self._num_steps += 1
         if self._num_steps % self._stride == 0:
@@ -133,6 +141,10 @@ class Recorder:
         """Totals in time order; of several at one instant the last stands."""
         by_time = {checkpoint.time_ns: checkpoint for checkpoint in self._checkpoints}
         return tuple(by_time.values())
+
+    def stretches(self) -> tuple[tuple[StepRecord, ...], ...]:
+        """Runs of consecutive steps in time order; none unless they were asked for."""
+        return () if self._keeper is None else self._keeper.stretches()
 
     def token_gaps(self) -> TokenGaps:
         """The histogram of inter-token gaps; a bin is reported by its geometric middle."""

@@ -13,27 +13,46 @@ from apexbench.engine.books import Books, Ended
 from apexbench.engine.cohorts import CohortBook
 from apexbench.engine.placement import Placement
 from apexbench.engine.plan import StepPlan, StepResult
-from apexbench.engine.policies.base import Policy
+from apexbench.engine.policies.base import Limits, Pacing, Policy
+from apexbench.engine.policies.laws import ChoiceLaws, Law
 from apexbench.engine.pressure import reserve_gpu_rows, swap_in
 from apexbench.engine.rows import CpuRows, GpuRows
 from apexbench.engine.sequence import Phase, Sequence, Tier
 from apexbench.engine.thresholds import Thresholds
 from apexbench.engine.tiers import KvMemory
+from apexbench.engine.traffic import TrafficWatch
+from apexbench.errors import ApexbenchError
 from apexbench.records import Request, RequestStatus
 
 
 class Scheduler:
-    """Owns every sequence in flight. Policies see rows, never queues."""
+    """Owns every sequence in flight. Policies see rows, never queues.
+
+    `defers` and `keeps_kv_on_host` are what the policy's entry says (policies.entry).
+    """
 
     def __init__(
-        self, *, policy: Policy, memory: KvMemory, thresholds: Thresholds, num_layers: int
+        self,
+        *,
+        policy: Policy,
+        memory: KvMemory,
+        thresholds: Thresholds,
+        num_layers: int,
+        defers: bool = True,
+        keeps_kv_on_host: bool = False,
     ) -> None:
         self.memory = memory
         self.cohorts = CohortBook()
         self.thresholds = thresholds
         self._books = Books(memory)
-        self._admission = Admission(self._books, thresholds)
-        self._placement = Placement(self._books, self.cohorts, policy, thresholds)
+        self._traffic = TrafficWatch(self._books)
+        self._pacing = policy if isinstance(policy, Pacing) else None
+        self._admission = Admission(self._books, thresholds, prefers_host=keeps_kv_on_host)
+        self._laws = ChoiceLaws(
+            policy.name, num_layers=num_layers, thresholds=thresholds, defers=defers
+        )
+        self._placement = Placement(self._books, self.cohorts, policy, self._laws, thresholds)
+        self._swaps_in = not keeps_kv_on_host
         self._num_layers = num_layers
         self._num_steps = 0
         self._is_running = False  # between schedule and commit
@@ -83,9 +102,9 @@ class Scheduler:
 
     # -- requests coming and going -------------------------------------------------------------
 
-    def add(self, request: Request) -> None:
+    def add(self, request: Request, arrival_ns: int = 0) -> None:
         """Queue a request, or end it at once when its prompt can never fit."""
-        self._books.add(request)
+        self._books.add(request, arrival_ns)
 
     def cancel(self, request_id: int) -> None:
         """Stop a request: now, or at its token boundary when a step, cohort or copy holds it."""
@@ -110,12 +129,16 @@ class Scheduler:
     # -- one step ------------------------------------------------------------------------------
 
     def schedule(
-        self, copied: Iterable[int] = (), joinable: frozenset[int] = frozenset()
+        self,
+        copied: Iterable[int] = (),
+        joinable: frozenset[int] = frozenset(),
+        now_ns: int = 0,
     ) -> StepPlan | None:
         """The next step, or None when there is nothing to run now.
 
         `copied` are sequences whose prompt KV has reached the host, `joinable` the cohorts whose
-        CPU results have arrived (used in join mode `poll`).
+        CPU results have arrived (used in join mode `poll`); `now_ns` is told to policies that set
+        the pace.
         """
         for sequence_id in copied:
             self._books.on_copied(sequence_id)
@@ -125,21 +148,36 @@ class Scheduler:
         plan, has_changed = None, True
         while plan is None and has_changed:  # who lost the last blocks may come back at once
             before = self._books.num_recomputed
-            plan = self._next_plan(arrived)
+            plan = self._next_plan(arrived, now_ns)
             has_changed = self._books.num_recomputed > before
         if plan is not None:
             self._num_steps += 1
             self._is_running = True
         return plan
 
-    def _next_plan(self, joinable: frozenset[int] | None) -> StepPlan | None:
+    def _next_plan(self, joinable: frozenset[int] | None, now_ns: int) -> StepPlan | None:
         books = self._books
         moved_out = reserve_gpu_rows(books)
         moved_in = 0
-        if moved_out is None and books.cpu_rows.free:
+        if moved_out is None and self._swaps_in and books.cpu_rows.free:
             moved_in = swap_in(books, self.thresholds.swap_in_fraction)
-        chunks = self._admission.chunks()
+        chunks = self._admission.chunks(self._limits(now_ns))
         return self._placement.plan(self._num_steps, chunks, joinable, (moved_in, moved_out or 0))
+
+    def _limits(self, now_ns: int) -> Limits | None:
+        """What a policy that sets the pace allows in this step; None for all others."""
+        if self._pacing is None:
+            return None
+        books = self._books
+        try:
+            limits = self._pacing.limits(self._traffic.look(now_ns))
+        except ApexbenchError:
+            raise
+        except Exception as error:
+            raise self._laws.raised(self._num_steps, error, Law.PACES) from error
+        is_idle = bool(books.waiting or books.prefilling) and not (books.gpu_rows or books.cpu_rows)
+        self._laws.check_limits(self._num_steps, limits, is_idle=is_idle)
+        return limits
 
     def commit(self, plan: StepPlan, result: StepResult) -> None:
         """Take the step's outcome into the books; ended sequences wait in `take_ended`."""
@@ -154,6 +192,8 @@ class Scheduler:
             books.cpu_rows.release(row)
         self._take_tokens(result)
         for sequence_id in sorted(result.finished):
+            if self._pacing is not None:
+                self._traffic.on_finished(books.sequences[sequence_id], result.end_ns)
             books.end(books.sequences[sequence_id], RequestStatus.COMPLETED, None)
         for sequence_id, reason in result.failed:
             self._fail(books.sequences[sequence_id], reason)
@@ -166,6 +206,8 @@ class Scheduler:
         prefill, gpu = Phase.PREFILL, Tier.GPU
         for sequence_id, count in result.tokens:
             sequence = sequences[sequence_id]
+            if not sequence.generated:
+                sequence.first_token_ns = result.end_ns
             sequence.generated += count
             if sequence.phase is prefill:
                 books.begin_decoding(sequence)

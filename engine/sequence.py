@@ -31,10 +31,12 @@ class Sequence:
     """
 
     __slots__ = (
+        "arrival_ns",
         "blocks",
         "cohort",
         "computed",
         "cpu_decode_tokens",
+        "first_token_ns",
         "generated",
         "growth_due",
         "id",
@@ -51,8 +53,10 @@ class Sequence:
         "tier",
     )
 
-    def __init__(self, request: Request, order: int) -> None:
+    def __init__(self, request: Request, order: int, arrival_ns: int = 0) -> None:
         self.id = request.id
+        self.arrival_ns = arrival_ns
+        self.first_token_ns = 0  # of the last life: a preemption does not take tokens back
         self.order = order  # of arrival; FCFS is by this number
         self.prompt_tokens = request.prompt_tokens
         self.phase = Phase.WAITING

@@ -1,18 +1,20 @@
 """One run in virtual time: a policy on a deployment serving a workload."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from apexbench.engine.blocks import BlockPool
 from apexbench.engine.capacity import KvCapacity
 from apexbench.engine.clock import VirtualClock
 from apexbench.engine.costs import CostModel
+from apexbench.engine.decisions import DecisionKeeper
 from apexbench.engine.deployment import Deployment
 from apexbench.engine.engine import Engine, Progress, StepObserver
 from apexbench.engine.executors.sim import SimulatedExecutor
 from apexbench.engine.feeder import Feeder
-from apexbench.engine.policies.base import PolicyContext, Targets
-from apexbench.engine.policies.registry import PolicyEntry, find_policy
+from apexbench.engine.policies.base import Explaining, PolicyContext, Targets
+from apexbench.engine.policies.entry import PolicyEntry
+from apexbench.engine.policies.registry import find_policy
 from apexbench.engine.recorder import Recorder
 from apexbench.engine.scheduler import Scheduler
 from apexbench.engine.thresholds import Thresholds, with_overrides
@@ -43,6 +45,7 @@ class SimulationSpec:
     stop_ns: int | None = None
     extrapolates: bool = True
     targets: Targets = field(default_factory=Targets)
+    keeps_steps: bool = False  # stretches of consecutive steps, for a closer look
 
 
 def simulate(
@@ -50,18 +53,24 @@ def simulate(
     *,
     on_progress: Progress | None = None,
     observers: tuple[StepObserver, ...] = (),
+    scheduler_type: Callable[..., Scheduler] = Scheduler,
 ) -> RunLog:
-    """Run to the end (or to `stop_ns`) and return the log."""
+    """Run to the end (or to `stop_ns`) and return the log. `scheduler_type` may check itself."""
     entry = find_policy(spec.policy)
     policy = entry.make(PolicyContext(spec.belief, spec.thresholds, spec.targets))
     executor = SimulatedExecutor(spec.truth, extrapolates=spec.extrapolates)
-    scheduler = Scheduler(
+    scheduler = scheduler_type(
         policy=policy,
         memory=_memory(spec, entry),
         thresholds=spec.thresholds,
         num_layers=spec.truth.num_layers,
+        defers=entry.defers,
+        keeps_kv_on_host=entry.keeps_kv_on_host,
     )
-    recorder = Recorder(executor)
+    recorder = Recorder(executor, keeps_steps=spec.keeps_steps)
+    keeper = DecisionKeeper(policy) if isinstance(policy, Explaining) else None
+    if keeper is not None:
+        observers = (*observers, keeper.on_step)
     clock = VirtualClock()
     engine = Engine(
         scheduler=scheduler,
@@ -83,6 +92,9 @@ def simulate(
         cpu_kv_tokens=scheduler.memory.cpu.num_tokens if scheduler.memory.cpu else 0,
         num_steps=engine.num_steps,
         end_ns=clock.now_ns(),
+        stretches=recorder.stretches(),
+        decisions=keeper.records if keeper else (),
+        prediction_error=keeper.prediction_error if keeper else None,
     )
 
 

@@ -27,6 +27,8 @@ class Thresholds:
     join_mode: JoinMode = "wait"
     max_frozen_steps: int = 8  # steps a cohort may be left waiting before it is joined anyway
     max_missed_polls: int = 2
+    max_in_layer_rows: int | None = None
+    hysteresis: float = 0.03  # share of a step's tokens that a change of strategy must gain
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ RANGES: Mapping[str, Range] = {
     "join_mode": Range(0, 0, choices=("wait", "poll")),
     "max_frozen_steps": Range(1, 64, is_log=True),
     "max_missed_polls": Range(0, 8),
+    "max_in_layer_rows": Range(0, 256),
+    "hysteresis": Range(0, 0.2),
 }
 
 

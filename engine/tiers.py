@@ -27,6 +27,10 @@ class KvMemory:
         """Tokens of the longest sequence that some tier can hold alone."""
         return max(self.gpu.num_tokens, self.cpu.num_tokens if self.cpu else 0)
 
+    def host_could_hold(self, sequence: Sequence) -> bool:
+        """Whether an empty host pool would hold everything to prefill and the next token."""
+        return self.cpu is not None and sequence.target + 1 <= self.cpu.num_tokens
+
     @property
     def leaving(self) -> list[list[int]]:
         """Host blocks that a swap-in of the step at hand still reads: owned by nobody."""

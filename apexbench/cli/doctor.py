@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import typer
 
 from apexbench.cli.exits import ExitCode
-from apexbench.errors import InputError
+from apexbench.errors import InputError, UsageError
 from apexbench.files import ensure_writable_dir
 
 # "broken": the simulator cannot work. "note": something optional is missing or unusual.
@@ -41,9 +41,25 @@ class Finding:
 
 
 def doctor(
+    policy: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Examine a policy: registered, or MODULE:CLASS."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="With --policy: only what this seed draws.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> int:
-    """Say what works here and what does not; exit 1 if the simulator cannot run."""
+    """Say what works here and what does not; exit 1 if the simulator cannot run.
+
+    With --policy: whether a policy keeps the laws that all must keep; exit 1 if it does not.
+    """
+    if policy is not None:
+        from apexbench.cli.doctor_policy import examine
+
+        return examine(policy, seed, as_json=as_json)
+    if seed is not None:
+        raise UsageError("--seed goes with --policy: it repeats what a policy was tried on")
     findings = [check() for check in CHECKS]
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))

@@ -141,7 +141,10 @@ def policies() -> Listing:
         for policy in list_policies()
     ]
     columns = {"name": "policy", "strategies": "strategies", "summary": "what it does"}
-    note = "NAME+int4 or NAME+int8 runs a policy with other weights; --json adds the thresholds."
+    note = (
+        "NAME+int4 or NAME+int8 runs a policy with other weights, MODULE:CLASS one of your own "
+        "(docs/policies.md); --json adds the thresholds."
+    )
     return Listing(rows, columns, note)
 
 

@@ -1,11 +1,12 @@
 """What a policy sees and what it may decide. Policies place work; the scheduler keeps the books."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from apexbench.engine.costs import CostModel
 from apexbench.engine.plan import PrefillChunk
 from apexbench.engine.thresholds import Thresholds
+from apexbench.records import Decision
 
 
 class Row(Protocol):
@@ -19,6 +20,16 @@ class Row(Protocol):
     @property
     def computed(self) -> int:
         """KV tokens stored; the next step reads one more."""
+        ...
+
+    @property
+    def generated(self) -> int:
+        """Tokens answered so far."""
+        ...
+
+    @property
+    def first_token_ns(self) -> int:
+        """When the first of them was sampled."""
         ...
 
 
@@ -55,7 +66,8 @@ class Choice(NamedTuple):
     `in_layer_a` ride with the GPU's own work, `in_layer_b` form the second sub-batch, `enter`
     begins a deferred cohort. `freezes_cohorts` leaves outstanding cohorts where they are,
     `promotes_cohorts` carries them to the end of their token in this step. `drops` are CPU-bound
-    prompts (sequence ids) whose chunk is left for a later step.
+    prompts (sequence ids) whose chunk is left for a later step. `planning_ns` is what the decision
+    takes on a real host, charged to the step.
     """
 
     in_layer_a: tuple[int, ...] = ()
@@ -64,6 +76,43 @@ class Choice(NamedTuple):
     drops: tuple[int, ...] = ()
     freezes_cohorts: bool = False
     promotes_cohorts: bool = False
+    planning_ns: int = 0
+
+
+class Finished(NamedTuple):
+    """A request that was served to the end."""
+
+    prompt_tokens: int
+    output_tokens: int
+    first_token_ns: int
+    end_ns: int
+
+
+class Traffic(NamedTuple):
+    """What a policy that sets the pace may know before prompts are admitted to a step.
+
+    `waiting_tokens` are of the first few in the queue only; `prefill_tokens` are left of prompts
+    in progress; `num_on_host` are sequences whose KV is on the host or on its way there;
+    `finished` ended since the last step.
+    """
+
+    now_ns: int
+    num_waiting: int
+    waiting_tokens: int
+    head_tokens: int
+    head_wait_ns: int
+    newest_wait_ns: int
+    prefill_tokens: int
+    free_gpu_tokens: int
+    num_on_host: int
+    finished: tuple[Finished, ...]
+
+
+class Limits(NamedTuple):
+    """What admission may do in a step. `max_on_host` None: as many as memory holds."""
+
+    max_prefill_tokens: int
+    max_on_host: int | None
 
 
 GPU_ONLY = Choice(freezes_cohorts=True)
@@ -85,6 +134,29 @@ class Policy(Protocol):
 
     def choose(self, work: Candidates) -> Choice:
         """The decision for one step; must not keep references to rows."""
+        ...
+
+
+@runtime_checkable
+class Pacing(Protocol):
+    """A policy that also sets the pace of admission."""
+
+    def limits(self, traffic: Traffic) -> Limits:
+        """Asked once per step, before prompts are admitted and before `choose`."""
+        ...
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A policy that says what it expects and why it chose."""
+
+    @property
+    def predicted_step_ns(self) -> float | None:
+        """What the last chosen plan should take; None where nothing was predicted."""
+        ...
+
+    def decision(self) -> Decision | None:
+        """The last choice with all its candidates; None where an earlier one was used again."""
         ...
 
 

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apexbench.engine import simulate as simulation
+from apexbench.engine.contract.checked import CheckedScheduler, check_records, run_checked
 from apexbench.engine.costs import FlatCosts
 from apexbench.engine.deployment import deploy
 from apexbench.engine.engine import StepObserver
-from apexbench.engine.invariants import CohortWatch, check, check_plan
 from apexbench.engine.plan import StepPlan, StepResult
 from apexbench.engine.policies.registry import list_policies
 from apexbench.engine.scheduler import Scheduler
@@ -23,7 +22,6 @@ from apexbench.records import Request, RequestRecord, RequestStatus, RunLog, Wor
 
 POLICIES = [entry.name for entry in list_policies()]
 LAYERS = 4
-MAX_STEPS = 20_000  # far more than any drawn workload needs
 
 # -- what is drawn ---------------------------------------------------------------------------------
 
@@ -108,77 +106,22 @@ def specs(policies: list[str] = POLICIES) -> st.SearchStrategy[SimulationSpec]:
     )
 
 
-# -- a scheduler that checks itself and cancels ----------------------------------------------------
-
-
-class CheckedScheduler(Scheduler):
-    """Every plan and every commit is checked; with `cancels`, requests are stopped at random."""
-
-    cancels: np.random.Generator | None = None
-    num_cancelled_mid_token = 0
-    calls_left = MAX_STEPS
-
-    def schedule(self, copied=(), joinable=frozenset()):
-        type(self).calls_left -= 1
-        assert self.calls_left > 0, "livelock"
-        self._cancel_some()
-        plan = super().schedule(copied, joinable)
-        check(self)
-        if plan is not None:
-            check_plan(self, plan)
-            self._cancel_some()  # the step is under way
-            check(self)
-        return plan
-
-    def _cancel_some(self) -> None:
-        draw = type(self).cancels
-        if draw is None or not self.sequences or draw.random() > 0.1:
-            return
-        chosen = int(draw.choice(sorted(self.sequences)))
-        sequence = self.sequences[chosen]
-        held = list(sequence.blocks)
-        is_busy = not sequence.is_at_token_boundary
-        self.cancel(chosen)
-        if is_busy:
-            type(self).num_cancelled_mid_token += 1
-            assert sequence.blocks == held, "cancellation mid-token freed blocks early"
+# -- runs that check themselves --------------------------------------------------------------------
 
 
 def run(
     spec: SimulationSpec, *, seed: int | None = None, observers: tuple[StepObserver, ...] = ()
 ) -> RunLog:
-    CheckedScheduler.calls_left = MAX_STEPS
-    CheckedScheduler.cancels = None if seed is None else np.random.default_rng(seed)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulation, "Scheduler", CheckedScheduler)
-        return simulate(spec, observers=(CohortWatch(), *observers))
+    """Every plan and every commit is checked; with a seed, requests are stopped at random."""
+    cancels = None if seed is None else np.random.default_rng(seed)
+    return run_checked(spec, cancels=cancels, observers=observers)
 
 
-def check_records(spec: SimulationSpec, log: RunLog) -> dict[RequestStatus, list[RequestRecord]]:
-    """Requests and tokens are conserved, times are in order, every refusal says why."""
-    by_status: dict[RequestStatus, list[RequestRecord]] = {status: [] for status in RequestStatus}
-    requests = {request.id: request for request in spec.workload.requests}
-    assert sorted(requests) == [record.id for record in log.requests]
+def by_status(log: RunLog) -> dict[RequestStatus, list[RequestRecord]]:
+    found: dict[RequestStatus, list[RequestRecord]] = {status: [] for status in RequestStatus}
     for record in log.requests:
-        by_status[record.status].append(record)
-        request = requests[record.id]
-        assert record.prompt_tokens == request.prompt_tokens
-        assert record.output_tokens <= request.output_tokens
-        assert record.cpu_decode_tokens <= record.output_tokens
-        times = [record.arrival_ns, record.start_ns, record.first_token_ns, record.end_ns]
-        known = [time for time in times if time is not None]
-        assert known == sorted(known)
-        if record.status is RequestStatus.COMPLETED:
-            assert record.output_tokens == request.output_tokens
-            assert None not in times
-        else:
-            assert record.reason
-        assert (record.output_tokens > 0) == (record.first_token_ns is not None)
-    produced = sum(record.output_tokens for record in log.requests)
-    assert log.checkpoints[-1].output_tokens == produced
-    assert log.checkpoints[-1].completed == len(by_status[RequestStatus.COMPLETED])
-    assert sum(log.token_gaps.counts) == sum(max(0, r.output_tokens - 1) for r in log.requests)
-    return by_status
+        found[record.status].append(record)
+    return found
 
 
 def largest_pool(spec: SimulationSpec, log: RunLog) -> int:
@@ -193,7 +136,6 @@ some = settings(max_examples=60, deadline=None, suppress_health_check=list(Healt
 @given(specs())
 def test_all_that_fits_is_served_and_all_else_says_why(spec) -> None:
     log = run(spec)
-    by_status = check_records(spec, log)
     limit = largest_pool(spec, log)
     for request in spec.workload.requests:
         record = next(r for r in log.requests if r.id == request.id)
@@ -206,16 +148,15 @@ def test_all_that_fits_is_served_and_all_else_says_why(spec) -> None:
         elif record.status is not RequestStatus.COMPLETED:  # the last token needs no KV
             assert record.status is RequestStatus.FAILED
             assert "grew to" in (record.reason or "")
-    assert not by_status[RequestStatus.UNFINISHED]
-    assert not by_status[RequestStatus.CANCELLED]
+    assert not by_status(log)[RequestStatus.UNFINISHED]
+    assert not by_status(log)[RequestStatus.CANCELLED]
 
 
 @many
 @given(specs(), st.integers(0, 2**32 - 1))
 def test_cancellation_at_any_moment_keeps_the_books(spec, seed) -> None:
     log = run(spec, seed=seed)
-    by_status = check_records(spec, log)
-    assert not by_status[RequestStatus.UNFINISHED]
+    assert not by_status(log)[RequestStatus.UNFINISHED]
 
 
 @some
@@ -250,7 +191,7 @@ def t4_spec(policy: str, gpu_tokens: int = 1200, num_requests: int = 30) -> Simu
 def test_real_costs_keep_the_laws(policy) -> None:
     spec = t4_spec(policy)
     log = run(spec)
-    assert len(check_records(spec, log)[RequestStatus.COMPLETED]) == 30
+    assert len(by_status(log)[RequestStatus.COMPLETED]) == 30
     assert simulate(replace(spec, extrapolates=False)) == log
 
 
@@ -258,7 +199,7 @@ def test_real_costs_keep_the_laws(policy) -> None:
 def test_a_host_with_less_memory_than_the_gpu_works(policy) -> None:
     spec = t4_spec(policy)
     log = run(replace(spec, pools=Pools(1200, 512)))
-    assert len(check_records(spec, log)[RequestStatus.COMPLETED]) == 30
+    assert len(by_status(log)[RequestStatus.COMPLETED]) == 30
     assert sum(record.preemptions for record in log.requests) > 0, "the host pool never ran out"
 
 
@@ -277,9 +218,14 @@ def test_virtual_time_never_reads_the_hosts_clock(policy, monkeypatch) -> None:
 
 
 def test_cancellation_hits_rows_in_the_middle_of_a_token() -> None:
-    CheckedScheduler.num_cancelled_mid_token = 0
-    run(t4_spec("static:deferred", num_requests=60), seed=3)
-    assert CheckedScheduler.num_cancelled_mid_token > 5
+    counts: list[int] = []
+
+    def count(plan: StepPlan, result: StepResult, scheduler: Scheduler) -> None:
+        assert isinstance(scheduler, CheckedScheduler)
+        counts.append(scheduler.num_cancelled_mid_token)
+
+    run(t4_spec("static:deferred", num_requests=60), seed=3, observers=(count,))
+    assert counts[-1] > 5
 
 
 class Progress:

@@ -11,7 +11,7 @@ from apexbench.engine.scheduler import Scheduler
 from apexbench.engine.sequence import Phase, Tier
 from apexbench.engine.thresholds import Thresholds
 from apexbench.engine.tiers import KvMemory
-from apexbench.errors import InvariantError
+from apexbench.errors import PolicyError
 from apexbench.records import Request, RequestStatus
 
 LAYERS = 3
@@ -323,14 +323,14 @@ def test_a_failed_row_releases_its_cohort() -> None:
     ("choice", "message"),
     [
         (Choice(in_layer_a=(1,), enter=(1,)), "twice"),
-        (Choice(in_layer_b=(0,)), "not free"),
-        (Choice(enter=(99,)), "not free"),
+        (Choice(in_layer_b=(0,)), "only free CPU rows are placed"),
+        (Choice(enter=(99,)), "only sequences in flight are placed"),
     ],
 )
 def test_an_illegal_choice_is_a_bug_of_the_policy(choice, message) -> None:
     driver = two_cpu_rows()
     driver.policy.choice = choice
-    with pytest.raises(InvariantError, match=message):
+    with pytest.raises(PolicyError, match=message):
         driver.schedule()
 
 

@@ -1,10 +1,10 @@
 """The published rules against numbers worked out by hand."""
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import pytest
 
+from apexbench.engine.contract.drawn import Row
 from apexbench.engine.costs import FlatCosts
 from apexbench.engine.plan import PrefillChunk
 from apexbench.engine.policies.apex import Apex
@@ -27,15 +27,10 @@ BASE = FlatCosts(
 PROMPT = PrefillChunk(900, 500, 0, Tier.GPU, True)
 
 
-class Row(NamedTuple):
-    id: int
-    computed: int
-
-
 def work(
     *, rows: int = 40, chunks=(), gpu_rows: int = 7, cohorts=0, deferred=0, since=99
 ) -> Candidates:
-    free = tuple(Row(i, 419) for i in range(rows))
+    free = tuple(Row(i, 419, 1, 0) for i in range(rows))
     return Candidates(chunks, gpu_rows, gpu_rows * 420, free, rows * 420, cohorts, deferred, since)
 
 
@@ -157,7 +152,7 @@ def test_in_layer_rows_stop_when_the_rate_would_fall() -> None:
 
 def neo(rows: list[int], chunks=(), gpu_rows=2, **thresholds):
     belief = replace(BASE, cpu_attention_s_per_token=1e-6, linear_s=2e-3)
-    free = tuple(Row(i, length) for i, length in enumerate(rows))
+    free = tuple(Row(i, length, 1, 0) for i, length in enumerate(rows))
     kv_tokens = sum(rows) + len(rows)
     at_hand = Candidates(chunks, gpu_rows, 100, free, kv_tokens, 0, 0, 0)
     return Neo(PolicyContext(belief, Thresholds(**thresholds))).choose(at_hand)
