@@ -21,7 +21,7 @@ from apexbench.engine.hardware import (
     load_gpu,
     load_host,
 )
-from apexbench.engine.host_ops import host_ops
+from apexbench.engine.host_ops import HostOps, at_stated_rate, host_ops
 from apexbench.engine.models import KV_DTYPES, WEIGHT_DTYPES, ModelShape, shape
 from apexbench.errors import UsageError, unknown_name
 from apexbench.result import DeviceConstant
@@ -33,7 +33,11 @@ GPU_KV_DTYPES = ("fp16", "bf16")
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Profiles, shapes and choices of one run. `gpu_kv_tokens` overrides the capacity model."""
+    """Profiles, shapes and choices of one run.
+
+    `gpu_kv_tokens` overrides the capacity model, `cpu_attention_bytes_per_s` the rate that follows
+    from host, kernel and threads.
+    """
 
     gpu: GpuProfile
     host: HostProfile
@@ -46,6 +50,7 @@ class Deployment:
     gpu_memory_utilization: float = DEFAULT_GPU_MEMORY_UTILIZATION
     gpu_kv_tokens: int | None = None
     gpu_count: int = 1
+    cpu_attention_bytes_per_s: float | None = None
 
     @property
     def gpu_block_tokens(self) -> int:
@@ -66,10 +71,15 @@ class Deployment:
     def costs(self) -> ProfileCosts:
         """The cost model; each call builds one with empty caches."""
         gpu = gpu_ops(self.gpu, self.model, self.weight_dtype, self.kv_dtype)
-        host = host_ops(
+        return ProfileCosts(gpu, self.host_ops(), self.host)
+
+    def host_ops(self) -> HostOps:
+        """Seconds of CPU attention and PCIe transfers."""
+        ops = host_ops(
             self.gpu, self.host, self.cpu_kernel, self.model, self.cpu_kv_dtype, self.cpu_threads
         )
-        return ProfileCosts(gpu, host, self.host)
+        rate = self.cpu_attention_bytes_per_s
+        return ops if rate is None else at_stated_rate(ops, rate)
 
     def capacity(
         self,

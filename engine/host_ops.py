@@ -1,7 +1,7 @@
 """Seconds of the ops that need the host: CPU attention and PCIe transfers. No GPU compute."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from apexbench.engine.gemm import ACTIVATION_BYTES
 from apexbench.engine.hardware import CpuKernel, GpuProfile, HostProfile
@@ -75,3 +75,9 @@ def host_ops(
         copy_latency_s=gpu.pcie_latency_us.value * 1e-6,
         piece_s=gpu.pcie_piece_us.value * 1e-6,
     )
+
+
+def at_stated_rate(ops: HostOps, bytes_per_s: float) -> HostOps:
+    """The same with CPU attention at that rate, which is taken to be within the host's reach."""
+    reach = max(bytes_per_s, ops.dram_bytes_per_s)
+    return replace(ops, kernel_bytes_per_s=bytes_per_s, dram_bytes_per_s=reach)

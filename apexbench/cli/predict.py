@@ -81,19 +81,25 @@ def predict(
     ] = False,
     config: ConfigFile = None,
     json: Annotated[Text, typer.Option(metavar="PATH|-", help="Everything, as JSON.")] = None,
+    html: Annotated[Text, typer.Option(metavar="PATH", help="Charts, as one HTML file.")] = None,
 ) -> None:
     """Predict one step op by op, or with --steady what every strategy could reach at best."""
     options = dict(locals())
+    from rich.console import Console
+
     _check_flags(options)
     _check_positive("--cpu-attention-gbps", cpu_attention_gbps)
     _check_positive("--host-memory-gib", host_memory_gib)
     resolved = _resolve(options, config)
+    _check_targets(json, html)
     machine = _machine(resolved, cpu_attention_gbps, is_ideal=ideal)
     if steady:
         document, show = _steady(machine, resolved, options)
     else:
         document, show = _step(machine, options)
-    _output(machine, document, show, json, is_ideal=ideal)
+    whole = _whole(machine, document, is_ideal=ideal)
+    show(Console(stderr=json == STDOUT, highlight=False))
+    _write(whole, json, html)
 
 
 def _check_flags(options: "Mapping[str, object]") -> None:
@@ -175,26 +181,35 @@ def _steady(
     return steady_document(states), lambda console: print_steady(states, console)
 
 
-def _output(
-    machine: "Machine",
-    document: "Json",
-    show: "Callable[[Console], None]",
-    target: str | None,
-    *,
-    is_ideal: bool,
-) -> None:
-    import json
-
-    from rich.console import Console
-
+def _whole(machine: "Machine", document: "Json", *, is_ideal: bool) -> "Json":
     from apexbench import __version__
     from apexbench.engine.predict.document import header
+
+    return {**header(machine, __version__), "is_ideal": is_ideal, **document}
+
+
+def _check_targets(json: str | None, html: str | None) -> None:
+    """Before the work: steady states take a while."""
+    from apexbench.files import check_target
+
+    if html == STDOUT:
+        raise UsageError("--html - is no file; only --json can go to standard output")
+    for target in (json, html):
+        if target is not None and target != STDOUT:
+            check_target(target)
+
+
+def _write(document: "Json", json: str | None, html: str | None) -> None:
+    from json import dumps
+
     from apexbench.files import write_text_atomic
 
-    whole = {**header(machine, __version__), "is_ideal": is_ideal, **document}
-    text = json.dumps(whole, indent=2, allow_nan=False) + "\n"
-    if target is not None and target != STDOUT:
-        write_text_atomic(Path(target), text)
-    show(Console(stderr=target == STDOUT, highlight=False))
-    if target == STDOUT:
+    if html is not None:
+        from apexbench.reports.predict_page import render
+
+        write_text_atomic(html, render(document))
+    text = dumps(document, indent=2, allow_nan=False) + "\n"
+    if json == STDOUT:
         typer.echo(text, nl=False)
+    elif json is not None:
+        write_text_atomic(json, text)

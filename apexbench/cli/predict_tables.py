@@ -11,9 +11,23 @@ from apexbench.engine.predict.sensitivity import Provenance
 from apexbench.engine.predict.steady import Optimum, SteadyStates
 
 _BAR_CELLS = 8
-# Below this width lanes and the constants behind a provenance are left to --json.
-_WIDE = 110
+# Below this width lanes, bytes, flop and the constants behind a provenance are left to --json.
+_WIDE = 120
 _BASIS = "Predicted from device profiles; nothing was measured."
+_ROOF_NOTE = (
+    "roof: share of the time that the datasheet's limits need; flop/B: flop per byte moved;"
+    " bound: what most of the time goes to"
+)
+# Short names of the resources that an op can wait for.
+_BOUNDS = {
+    "gpu_bandwidth": "memory",
+    "gpu_compute": "compute",
+    "gpu_latency": "latency",
+    "launches": "launches",
+    "host": "host",
+    "pcie": "PCIe",
+    "cpu_attention": "CPU",
+}
 _TPOT_NOTE = "GPU, CPU: TPOT of the slowest row in seconds; a deferred row takes L + 1 steps."
 
 
@@ -25,7 +39,7 @@ def print_prediction(prediction: Prediction, gpu_kv_tokens: int, console: Consol
     console.print(_waterfall(f"one layer of {layer.count}", layer.ops, is_narrow=is_narrow))
     console.print()
     console.print(_waterfall("once per step", step.ops, is_narrow=is_narrow))
-    console.print(Text("roof: share of the time that the datasheet's limits need", style="dim"))
+    console.print(Text(_ROOF_NOTE, style="dim"))
     known = step.provenance
     _line(
         console,
@@ -74,7 +88,9 @@ def _line(console: Console, text: str) -> None:
 
 def _waterfall(title: str, ops: tuple[OpPrediction, ...], *, is_narrow: bool) -> Table:
     words = ("op", "kind") if is_narrow else ("op", "kind", "lane")
-    table = _table(title, words, ("us", "", "±", "MB", "Gflop", "roof"))
+    amounts = () if is_narrow else ("MB", "Gflop")
+    table = _table(title, words, ("us", "", "±", *amounts, "flop/B", "roof"))
+    table.add_column("bound", no_wrap=True)
     table.add_column("provenance", overflow="fold")
     longest = max(op.seconds for op in ops)
     for op in ops:
@@ -84,9 +100,10 @@ def _waterfall(title: str, ops: tuple[OpPrediction, ...], *, is_narrow: bool) ->
             f"{op.seconds * 1e6:.1f}",
             "█" * max(1, round(op.seconds / longest * _BAR_CELLS)),
             f"{known.sigma:.0%}",
-            _amount(op.bytes / 1e6),
-            _amount(op.flop / 1e9),
+            *(_amount(op.bytes / 1e6), _amount(op.flop / 1e9))[: len(amounts)],
+            "" if op.intensity is None else f"{op.intensity:.1f}",
             "" if op.roofline_share is None else f"{op.roofline_share:.0%}",
+            _BOUNDS[op.bound_by],
             known.kind if is_narrow else _provenance(known),
         )
     return table

@@ -15,7 +15,13 @@ FILE_NAME = "apexbench.toml"
 ENV_PREFIX = "APEXBENCH_"
 CONFIG_VARIABLE = "APEXBENCH_CONFIG"
 # Variables of this prefix that are not keys of the configuration.
-OTHER_VARIABLES = (CONFIG_VARIABLE, "APEXBENCH_DEBUG", "APEXBENCH_ISA", "APEXBENCH_TRACES")
+OTHER_VARIABLES = (
+    CONFIG_VARIABLE,
+    "APEXBENCH_DEBUG",
+    "APEXBENCH_GEMM_TABLES",
+    "APEXBENCH_ISA",
+    "APEXBENCH_TRACES",
+)
 
 PresetValues = Callable[[str], Mapping[str, object]]
 

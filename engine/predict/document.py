@@ -37,7 +37,7 @@ def header(machine: Machine, tool_version: str) -> Json:
 
 
 def layer_document(prediction: Prediction) -> Json:
-    """`mix`, `layer.ops[]`, `step.ops[]`, `bottleneck` and `roofline` of a prediction."""
+    """`mix`, `layer.ops[]`, `step.ops[]`, `bottleneck`, `roofline` and `roofs[]`."""
     layer, step = prediction.layer, prediction.step
     return {
         "mix": asdict(prediction.mix),
@@ -56,6 +56,7 @@ def layer_document(prediction: Prediction) -> Json:
         },
         "bottleneck": asdict(prediction.bottleneck),
         "roofline": asdict(prediction.roofline),
+        "roofs": [asdict(roof) for roof in prediction.roofs],
     }
 
 
@@ -94,6 +95,9 @@ def _op(op: OpPrediction) -> Json:
         "seconds": op.seconds,
         "bytes": op.bytes,
         "flop": op.flop,
+        "flop_per_s": op.flop_per_s,
+        "intensity": op.intensity,
+        "bound_by": op.bound_by,
         "share": op.share,
         "roofline_share": op.roofline_share,
         **_provenance(op.provenance),

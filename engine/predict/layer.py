@@ -11,11 +11,10 @@ from apexbench.engine.predict.machine import (
     host_byte_counter,
 )
 from apexbench.engine.predict.mix import Mix
-from apexbench.engine.predict.ops import SPECS, OpSpec, amounts, durations
+from apexbench.engine.predict.ops import LAYER, SPECS, STEP, OpSpec, amounts, durations
+from apexbench.engine.predict.roofline import Roof, Roofline, binding, intensity, roofs, stand
 from apexbench.engine.predict.sensitivity import Provenance, provenances, resource_shares
 from apexbench.records import NS_PER_S, Request
-
-_LAYER, _STEP = "layer", "step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +23,8 @@ class OpPrediction:
 
     `roofline_share` is the part of its time that the datasheet's bandwidth or peak would need:
     1 means it cannot be faster. None where it moves no byte and computes no flop, or off the GPU.
+    `intensity` is flop per byte, None without either; `bound_by` is the resource that answers for
+    most of its time.
     """
 
     name: str
@@ -34,23 +35,14 @@ class OpPrediction:
     flop: float
     share: float
     roofline_share: float | None
+    intensity: float | None
+    bound_by: str
     provenance: Provenance
 
-
-@dataclass(frozen=True, slots=True)
-class Roofline:
-    """Where the GPU work of a step stands: flop per byte of GPU memory, against the ridge.
-
-    `ridge` is the datasheet's; `reachable_ridge` that of matrix products as they really run.
-    """
-
-    flop: float
-    bytes: float
-    weight_bytes: float
-    kv_bytes: float
-    intensity: float
-    ridge: float
-    reachable_ridge: float
+    @property
+    def flop_per_s(self) -> float:
+        """What it achieves."""
+        return self.flop / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +85,14 @@ class Prediction:
     step: Step
     bottleneck: Bottleneck
     roofline: Roofline
+    roofs: tuple[Roof, ...]
 
 
 def predict(machine: Machine, mix: Mix) -> Prediction:
     """Price every op of `mix` and find what limits its step."""
     priced = _price(machine, mix)
     seconds = priced.seconds
-    roofline = _roofline(machine, priced)
+    roofline = stand(machine, priced.bytes, priced.flop)
     shares = resource_shares(machine, lambda other: step_seconds(other, mix))
     return Prediction(
         mix=mix,
@@ -107,17 +100,18 @@ def predict(machine: Machine, mix: Mix) -> Prediction:
             count=machine.deployment.model.num_layers,
             gpu_s=_layer_seconds(seconds, is_gpu=True),
             cpu_path_s=_layer_seconds(seconds, is_gpu=False),
-            ops=_ops(machine, priced, _LAYER),
+            ops=_ops(machine, priced, LAYER),
         ),
         step=Step(
-            seconds=seconds[_STEP],
-            provenance=priced.provenances[_STEP],
+            seconds=seconds[STEP],
+            provenance=priced.provenances[STEP],
             output_tokens=mix.sampled_rows,
-            output_throughput_tok_s=mix.sampled_rows / seconds[_STEP],
-            ops=_ops(machine, priced, _STEP),
+            output_throughput_tok_s=mix.sampled_rows / seconds[STEP],
+            ops=_ops(machine, priced, STEP),
         ),
         bottleneck=_bottleneck(shares, roofline),
         roofline=roofline,
+        roofs=roofs(machine),
     )
 
 
@@ -138,11 +132,12 @@ class _Priced:
     bytes: Mapping[str, float]
     flop: Mapping[str, float]
     provenances: Mapping[str, Provenance]
+    bound_by: Mapping[str, str]
 
 
 def _price(machine: Machine, mix: Mix) -> _Priced:
     def seconds_on(other: Machine) -> dict[str, float]:
-        return durations(other, mix) | {_STEP: step_seconds(other, mix)}
+        return durations(other, mix) | {STEP: step_seconds(other, mix)}
 
     host_bytes = host_byte_counter(machine)
     flop_of = flop_counter(machine)
@@ -157,6 +152,7 @@ def _price(machine: Machine, mix: Mix) -> _Priced:
         bytes=amounts(byte_counter(machine), host_bytes, mix),
         flop=flop,
         provenances=provenances(machine, seconds_on),
+        bound_by=binding(machine, mix),
     )
 
 
@@ -170,6 +166,8 @@ def _ops(machine: Machine, priced: _Priced, scope: str) -> tuple[OpPrediction, .
             flop=priced.flop.get(spec.name, 0.0),
             share=priced.seconds[spec.name] / total,
             roofline_share=_roofline_share(machine, priced, spec),
+            intensity=intensity(priced.flop.get(spec.name, 0.0), priced.bytes.get(spec.name, 0.0)),
+            bound_by=priced.bound_by[spec.name],
             provenance=priced.provenances[spec.name],
         )
         for spec in chosen
@@ -186,30 +184,8 @@ def _roofline_share(machine: Machine, priced: _Priced, spec: OpSpec) -> float | 
 
 
 def _layer_seconds(seconds: Mapping[str, float], *, is_gpu: bool) -> float:
-    layer = (spec for spec in SPECS if spec.scope == _LAYER)
+    layer = (spec for spec in SPECS if spec.scope == LAYER)
     return sum(seconds[spec.name] for spec in layer if (spec.lane == "gpu") is is_gpu)
-
-
-def _roofline(machine: Machine, priced: _Priced) -> Roofline:
-    """Over all layers and the step's own ops, GPU work only."""
-    model, gpu = machine.deployment.model, machine.deployment.gpu
-    counter = byte_counter(machine)
-    on_gpu = [spec for spec in SPECS if spec.lane == "gpu" and spec.name in priced.bytes]
-    times = {spec.name: model.num_layers if spec.scope == _LAYER else 1 for spec in on_gpu}
-    flop = sum(priced.flop[name] * count for name, count in times.items())
-    num_bytes = sum(priced.bytes[name] * count for name, count in times.items())
-    weights = sum(projection.seconds(0) for projection in counter.projections)
-    attention = priced.bytes["gpu_attention"] + priced.bytes["prefill_attention"]
-    projection = machine.gpu_ops().projections[0]
-    return Roofline(
-        flop=flop,
-        bytes=num_bytes,
-        weight_bytes=model.num_layers * weights + counter.lm_head.seconds(0),
-        kv_bytes=model.num_layers * attention,
-        intensity=flop / num_bytes,
-        ridge=gpu.peak_tflops.value * 1e12 / (gpu.dram_gb_per_s.value * 1e9),
-        reachable_ridge=projection.flops_per_s / projection.bytes_per_s,
-    )
 
 
 _NAMES = {

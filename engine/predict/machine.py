@@ -6,17 +6,15 @@ constants, so they cannot drift from what the simulator charges.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
+from apexbench.engine.constants import constants_of, with_constants
 from apexbench.engine.costs import ProfileCosts
 from apexbench.engine.deployment import Deployment
 from apexbench.engine.gpu_ops import GpuOps, gpu_ops
-from apexbench.engine.hardware import AnyProfile
-from apexbench.engine.host_ops import HostOps, host_ops
+from apexbench.engine.host_ops import HostOps, at_stated_rate
 from apexbench.engine.profile_files import Constant
 
-ROLES = ("gpu", "host", "cpu_kernel")
 # Rate of the CPU kernel where the caller states one; otherwise it follows from the profiles.
 STATED_RATE = "cpu_attention_rate"
 
@@ -81,14 +79,9 @@ class Machine:
 
     def host_ops(self) -> HostOps:
         """Seconds of host and PCIe ops. A stated rate is taken to be within the host's reach."""
-        at = self.deployment
-        ops = host_ops(*(at.gpu, at.host, at.cpu_kernel, at.model), at.cpu_kv_dtype, at.cpu_threads)
+        ops = self.deployment.host_ops()
         rate = self.cpu_bytes_per_s
-        if rate is None:
-            return ops
-        return replace(
-            ops, kernel_bytes_per_s=rate, dram_bytes_per_s=max(rate, ops.dram_bytes_per_s)
-        )
+        return ops if rate is None else at_stated_rate(ops, rate)
 
     def costs(self) -> ProfileCosts:
         """The cost model that the simulator would charge."""
@@ -96,36 +89,14 @@ class Machine:
 
     def constants(self) -> dict[str, Constant]:
         """All constants by role and name, such as "gpu.dram_gb_per_s"."""
-        found = {}
-        for role in ROLES:
-            profile = getattr(self.deployment, role)
-            for spec in fields(profile):
-                if isinstance(constant := getattr(profile, spec.name), Constant):
-                    found[f"{role}.{spec.name}"] = constant
-        return found
+        return constants_of(self.deployment)
 
 
 def moved(machine: Machine, values: Mapping[str, float]) -> Machine:
     """The machine with other values of the named constants; names it does not have are skipped."""
-    at = machine.deployment
-    deployment = replace(
-        at,
-        gpu=_moved_profile(at.gpu, "gpu", values),
-        host=_moved_profile(at.host, "host", values),
-        cpu_kernel=_moved_profile(at.cpu_kernel, "cpu_kernel", values),
-    )
+    deployment = with_constants(machine.deployment, values)
     rate = values.get(STATED_RATE, machine.cpu_bytes_per_s)
     return Machine(deployment, None if machine.cpu_bytes_per_s is None else rate)
-
-
-def _moved_profile(profile: AnyProfile, role: str, values: Mapping[str, float]) -> AnyProfile:
-    changes: dict[str, Any] = {}
-    for key, value in values.items():
-        owner, _, name = key.partition(".")
-        constant = getattr(profile, name, None) if owner == role else None
-        if isinstance(constant, Constant):
-            changes[name] = replace(constant, value=value)
-    return replace(profile, **changes)
 
 
 def scaled(machine: Machine, factors: Mapping[str, float]) -> Machine:

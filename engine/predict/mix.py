@@ -6,13 +6,16 @@ from apexbench.engine.plan import PrefillChunk, StepPlan, SubBatch
 from apexbench.engine.sequence import Tier
 from apexbench.errors import UsageError
 
+# Rows of a step on one tier. No engine runs a step of so many, and lanes of more take minutes.
+MAX_ROWS = 16384
+
 
 @dataclass(frozen=True, slots=True)
 class Mix:
     """Decode rows on the GPU, in-layer CPU rows, and new prompt tokens of one prompt.
 
-    KV tokens are sums over the rows. UsageError for a negative number, an empty mix, or rows and
-    KV tokens that contradict each other.
+    KV tokens are sums over the rows. UsageError for a negative number, more than MAX_ROWS rows, an
+    empty mix, or rows and KV tokens that contradict each other.
     """
 
     rows: int = 0
@@ -25,6 +28,10 @@ class Mix:
         for name in self.__slots__:
             if getattr(self, name) < 0:
                 raise UsageError(f"{_flag(name)} is {getattr(self, name)}; expected 0 or more")
+        for name in ("rows", "cpu_rows"):
+            if getattr(self, name) > MAX_ROWS:
+                given = f"{_flag(name)} is {getattr(self, name)}"
+                raise UsageError(f"{given}; expected at most {MAX_ROWS}")
         if not self.linear_rows:
             raise UsageError("nothing to predict; give --rows, --prefill-tokens or --cpu-rows")
         _check_tokens("rows", self.rows, "kv_tokens", self.kv_tokens)
@@ -37,13 +44,8 @@ class Mix:
 
     @property
     def sampled_rows(self) -> int:
-        """Rows that get a token; the prompt's last row is one of them."""
+        """Rows that get a token, one of every sequence; the prompt's last row is one of them."""
         return self.rows + self.cpu_rows + bool(self.prefill_tokens)
-
-    @property
-    def num_sequences(self) -> int:
-        """Sequences in the step; every one of them gets a token."""
-        return self.sampled_rows
 
     @property
     def is_captured(self) -> bool:

@@ -16,11 +16,12 @@ from apexbench.records import NS_PER_S
 GEMM, ATTENTION, ELEMENTWISE, COPY, OVERHEAD = (
     "gemm", "attention", "elementwise", "copy", "overhead",
 )  # fmt: skip
+LAYER, STEP = "layer", "step"
 
 
 @dataclass(frozen=True, slots=True)
 class OpSpec:
-    """What an op is; `scope` is "layer" or "step"."""
+    """What an op is; `scope` says whether it runs once per layer or once per step."""
 
     name: str
     kind: str
@@ -53,7 +54,7 @@ def _overheads(machine: Machine, gpu: GpuOps, mix: Mix) -> dict[str, float]:
     return {
         "launch_wait": sum(wait for wait in waits if wait >= 1) / NS_PER_S,
         "cpu_dispatch": costs.cpu_dispatch_ns() / NS_PER_S if mix.cpu_rows else 0.0,
-        "schedule": costs.schedule_ns(mix.num_sequences, mix.is_captured) / NS_PER_S,
+        "schedule": costs.schedule_ns(mix.sampled_rows, mix.is_captured) / NS_PER_S,
     }
 
 
@@ -135,23 +136,23 @@ def _no_device(_gpu: GpuOps, _host: HostOps, _mix: Mix) -> float:
 
 
 SPECS = (
-    OpSpec("schedule", OVERHEAD, "host", "step", _no_device),
-    OpSpec("embed", ELEMENTWISE, "gpu", "step", _embed),
-    OpSpec("norm", ELEMENTWISE, "gpu", "layer", _norm),
-    OpSpec("qkv", GEMM, "gpu", "layer", _projection(0)),
-    OpSpec("rope_kv_store", ELEMENTWISE, "gpu", "layer", _rope_and_store),
-    OpSpec("send", COPY, "d2h", "layer", _send),
-    OpSpec("cpu_dispatch", OVERHEAD, "cpu", "layer", _no_device),
-    OpSpec("cpu_attention", ATTENTION, "cpu", "layer", _cpu_attention),
-    OpSpec("recv", COPY, "h2d", "layer", _recv),
-    OpSpec("gpu_attention", ATTENTION, "gpu", "layer", _decode_attention),
-    OpSpec("prefill_attention", ATTENTION, "gpu", "layer", _prefill_attention),
-    OpSpec("attention_output", GEMM, "gpu", "layer", _projection(1)),
-    OpSpec("ffn_norm", ELEMENTWISE, "gpu", "layer", _ffn_norm),
-    OpSpec("gate_up", GEMM, "gpu", "layer", _projection(2)),
-    OpSpec("silu", ELEMENTWISE, "gpu", "layer", _silu),
-    OpSpec("down", GEMM, "gpu", "layer", _projection(3)),
-    OpSpec("launch_wait", OVERHEAD, "gpu", "layer", _no_device),
-    OpSpec("lm_head", GEMM, "gpu", "step", _lm_head),
-    OpSpec("sampling", ELEMENTWISE, "gpu", "step", _sampling),
+    OpSpec("schedule", OVERHEAD, "host", STEP, _no_device),
+    OpSpec("embed", ELEMENTWISE, "gpu", STEP, _embed),
+    OpSpec("norm", ELEMENTWISE, "gpu", LAYER, _norm),
+    OpSpec("qkv", GEMM, "gpu", LAYER, _projection(0)),
+    OpSpec("rope_kv_store", ELEMENTWISE, "gpu", LAYER, _rope_and_store),
+    OpSpec("send", COPY, "d2h", LAYER, _send),
+    OpSpec("cpu_dispatch", OVERHEAD, "cpu", LAYER, _no_device),
+    OpSpec("cpu_attention", ATTENTION, "cpu", LAYER, _cpu_attention),
+    OpSpec("recv", COPY, "h2d", LAYER, _recv),
+    OpSpec("gpu_attention", ATTENTION, "gpu", LAYER, _decode_attention),
+    OpSpec("prefill_attention", ATTENTION, "gpu", LAYER, _prefill_attention),
+    OpSpec("attention_output", GEMM, "gpu", LAYER, _projection(1)),
+    OpSpec("ffn_norm", ELEMENTWISE, "gpu", LAYER, _ffn_norm),
+    OpSpec("gate_up", GEMM, "gpu", LAYER, _projection(2)),
+    OpSpec("silu", ELEMENTWISE, "gpu", LAYER, _silu),
+    OpSpec("down", GEMM, "gpu", LAYER, _projection(3)),
+    OpSpec("launch_wait", OVERHEAD, "gpu", LAYER, _no_device),
+    OpSpec("lm_head", GEMM, "gpu", STEP, _lm_head),
+    OpSpec("sampling", ELEMENTWISE, "gpu", STEP, _sampling),
 )

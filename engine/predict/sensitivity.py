@@ -70,11 +70,22 @@ def resource_shares(machine: Machine, duration_of: Callable[[Machine], float]) -
     The share is what making the resource a little faster would save, relative to it. Shares add
     up to one because durations scale inversely with the speed of everything.
     """
-    base = duration_of(machine)
-    shares = {}
+    only = resource_shares_by_name(machine, lambda other: {"": duration_of(other)})
+    return only[""]
+
+
+def resource_shares_by_name(
+    machine: Machine, durations_of: Callable[[Machine], Durations]
+) -> dict[str, dict[str, float]]:
+    """The same for every duration that `durations_of` names, those of zero left out."""
+    base = {name: seconds for name, seconds in durations_of(machine).items() if seconds > 0}
+    shares: dict[str, dict[str, float]] = {name: {} for name in base}
     for resource in RESOURCES:
-        around = [duration_of(faster(machine, resource, by)) for by in (1 - _STEP, 1 + _STEP)]
-        shares[resource] = (around[0] - around[1]) / (2 * _STEP * base)
+        slower, quicker = (
+            durations_of(faster(machine, resource, by)) for by in (1 - _STEP, 1 + _STEP)
+        )
+        for name, seconds in base.items():
+            shares[name][resource] = (slower[name] - quicker[name]) / (2 * _STEP * seconds)
     return shares
 
 

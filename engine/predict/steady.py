@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from apexbench.engine.capacity import GIB
 from apexbench.engine.predict.lanes import Load, Rows, SteadyState, settle
 from apexbench.engine.predict.machine import Machine
+from apexbench.engine.predict.mix import MAX_ROWS
 from apexbench.engine.predict.search import Climb, Point, Score
 from apexbench.engine.predict.sensitivity import resource_shares
 from apexbench.errors import InputError, UsageError
@@ -227,6 +228,11 @@ def _gpu_rows(machine: Machine, context: int, wanted: int | None) -> int:
             f"{batch} GPU rows of {context} tokens need {batch * context} KV tokens, the GPU holds "
             f"{tokens}; use {most}, or --gpu-kv-tokens"
         )
+    if batch > MAX_ROWS or (wanted is None and fitting > MAX_ROWS):
+        raise InputError(
+            f"{wanted or fitting} GPU rows are more than a step may have; "
+            f"use --gpu-rows of at most {MAX_ROWS}"
+        )
     return wanted or fitting
 
 
@@ -237,6 +243,12 @@ def _host_rows(machine: Machine, context: int, memory_gib: float | None) -> int:
         rows = at.capacity(True, 1, 1).cpu_kv_tokens // context
     else:
         rows = int(memory_gib * GIB // row_bytes)
+    if rows > MAX_ROWS:
+        raise InputError(
+            f"host memory holds {rows} rows of {context} tokens; expected at most {MAX_ROWS}, "
+            f"which take {MAX_ROWS * row_bytes / GIB:.2f} GiB: use a longer --context or less "
+            "--host-memory-gib"
+        )
     if rows < _MIN_HOST_ROWS:
         raise InputError(
             f"host memory holds {max(rows, 0)} rows of {context} tokens; expected at least "

@@ -57,6 +57,37 @@ def test_equal_questions_get_equal_bytes(tmp_path: Path, capsys: Capture) -> Non
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
+@pytest.mark.parametrize("flag", ["--json", "--html"])
+def test_a_file_in_the_way_is_said_before_the_work(
+    flag: str, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert run(["predict", *STEP, flag, "file/where"]) == 3
+    output = capsys.readouterr()
+    assert "a file is in the way" in output.err
+    assert output.out == ""
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_html_is_written_beside_the_table(tmp_path: Path, capsys: Capture) -> None:
+    assert run(["predict", *STEP, "--html", "sub/a.html"]) == 0
+    assert "gate_up" in capsys.readouterr().out
+    assert "What does one step cost" in (tmp_path / "sub" / "a.html").read_text("utf-8")
+
+
+def test_the_table_says_intensity_and_what_binds(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for columns in ("80", "160"):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert run(["predict", *STEP]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        (row,) = [line.split() for line in lines if line.startswith("qkv ")]
+        assert "7.0" in row
+        assert "memory" in row
+        assert max(map(len, lines[1:20])) <= int(columns)
+
+
 def test_more_kv_than_the_gpu_holds_is_pointed_out(capsys: Capture) -> None:
     assert run(["predict", "--rows", "100", "--kv-tokens", "100000"]) == 0
     assert "warning: the GPU holds" in capsys.readouterr().out
@@ -117,7 +148,30 @@ def test_the_environment_names_the_hardware_too(
         ("--steady --context 420 --gpu-rows 70", 3, "use at most 7 rows"),
         ("--steady --context 420 --host-memory-gib 0.1", 3, "host memory holds 0 rows"),
         ("--model llama-3.1-70b --rows 1 --kv-tokens 1", 3, "use a smaller model"),
-        ("--rows 1 --kv-tokens 1 --json no/where.json", 3, "cannot write"),
+        ("--rows 20000 --kv-tokens 20000", 2, "--rows is 20000; expected at most 16384"),
+        ("--rows 1 --kv-tokens 1 --html -", 2, "only --json can go to standard output"),
+        ("--steady --context 0", 2, "--context is 0; expected 1 to 4096"),
+        ("--steady --context 4097", 2, "--context is 4097; expected 1 to 4096"),
+        ("--steady --context 2.5", 2, "--context"),
+        ("--steady --context 420 --gpu-rows 0", 2, "--gpu-rows is 0; expected at least 1"),
+        ("--steady --context 420 --gpu-rows x", 2, "--gpu-rows"),
+        ("--steady --context 420 --cohorts 0", 2, "--cohorts is 0; expected 1 to 33"),
+        ("--steady --context 420 --cohorts 34", 2, "--cohorts is 34; expected 1 to 33"),
+        ("--steady --context 420 --host-memory-gib 0", 2, "expected a positive number"),
+        ("--steady --context 420 --host-memory-gib inf", 2, "expected a positive number"),
+        ("--steady --context 420 --cpu-attention-gbps nan", 2, "expected a positive number"),
+        ("--steady --context 420 --slo tpot=nan", 2, "must be a positive number of seconds"),
+        ("--steady --context 420 --slo tpot=0", 2, "must be a positive number of seconds"),
+        ("--steady --context 420 --slo tpot", 2, "must be name=value"),
+        ("--steady --context 420 --kv-tokens 9", 2, "--kv-tokens is for a single step"),
+        ("--steady --context 420 --gpu-kv-tokens 1", 2, "expected at least one block"),
+        ("--steady --context 4096", 3, "use a context of at most 3104 tokens"),
+        ("--steady --context 420 --gpu-rows 1 --host-memory-gib 1e9", 3, "at most 16384"),
+        ("--steady --context 1", 3, "use a longer --context or less --host-memory-gib"),
+        ("--steady --context 1 --gpu h100 --host g4dn.xlarge", 3, "GPU rows are more than"),
+        ("--steady --context 420 --host-memory-gib 0.5 --slo tpot=1e-6", 3, "relax the bound"),
+        ("--steady --context 420 --model llama-2-13b", 3, "use int4, a smaller model"),
+        ("--steady --context 420 --config no.toml", 3, "cannot read config file"),
     ],
 )
 def test_the_impossible_gets_one_sentence(

@@ -50,7 +50,7 @@ def test_ops_add_up_to_what_the_cost_model_charges(name: str, mix: Mix) -> None:
     assert sum(ops[op] for op in LAYER_GPU) == pytest.approx(layer, abs=4)
     assert ops["lm_head"] + ops["sampling"] == pytest.approx(costs.head_ns(mix.sampled_rows), abs=1)
     assert ops["embed"] == pytest.approx(costs.embed_ns(mix.linear_rows), abs=1)
-    scheduled = costs.schedule_ns(mix.num_sequences, mix.is_captured)
+    scheduled = costs.schedule_ns(mix.sampled_rows, mix.is_captured)
     assert ops["schedule"] == pytest.approx(scheduled, abs=1e-3)
     away = costs.send_ns(mix.cpu_rows) + costs.recv_ns(mix.cpu_rows)
     assert ops["send"] + ops["recv"] == pytest.approx(away, abs=2)
