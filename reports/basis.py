@@ -64,12 +64,13 @@ def _profiles(result: Result) -> str:
 
 def _truth(result: Result) -> str:
     draws = max((run.draws.n for run in result.runs if run.draws), default=0)
+    mistaken = [variant.id for variant in result.variants if "belief" in variant.overrides]
+    others = f", except that {', '.join(mistaken)} believe another host's" if mistaken else ""
+    same = f"Policies decide with the same constants they are charged with (truth = belief){others}"
     if draws:
         return (
-            f"Policies decide with the nominal constants and are charged with {draws} perturbed "
-            "draws of them."
+            f"{same}; saturation is repeated with {draws} draws of the true constants, of which"
+            " policies know nothing."
         )
-    return (
-        "Policies decide with the same constants they are charged with (truth = belief), so the "
-        "cost of mispredictions is not shown; intervals cover traffic seeds, not model error."
-    )
+    hidden = "" if mistaken else ", so the cost of mispredictions is not shown"
+    return f"{same}{hidden}; intervals cover traffic seeds, not model error."

@@ -1,6 +1,6 @@
 """Where a hybrid is worse than staying on the GPU, worst cell first; finds, does not excuse."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import log
 
@@ -13,9 +13,24 @@ from apexbench.reports.outcome import (
     Scenario,
     index,
 )
-from apexbench.reports.prose import Name, Number, Sentence, sentence
+from apexbench.reports.prose import Name, Number, Part, Sentence, sentence
 from apexbench.reports.wording import describe, interval, rate, times
 from apexbench.result import Comparison, Result, Setting, Variant
+
+# Every latency at its median, and at p90 the two whose tail the requests on the CPU make. p90 of
+# the others would repeat them: TTFT ends before decoding, latency per token is E2E divided.
+ONLINE_METRICS = (
+    GOODPUT,
+    "ttft_p50_s",
+    "tpot_p50_s",
+    "tpot_p90_s",
+    "e2e_p50_s",
+    "e2e_p90_s",
+    "latency_per_token_p50_s",
+)
+# Told apart from the others, because a deferred request takes layers + 1 steps per token: counted
+# together, this known price of the mechanism would always be the worst cell and hide all others.
+CPU_TIER_METRICS = ("cpu_tier_tpot_p50_s", "cpu_tier_e2e_p50_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +63,14 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class LossReport:
-    """The significant losses, worst first, and a sentence that is never empty."""
+    """The significant losses, worst first, and a sentence that is never empty.
+
+    `tier_losses` are those of the requests that the CPU served alone, against all of gpu-only's;
+    they are neither in `losses` nor in `compared`.
+    """
 
     losses: tuple[Cell, ...]
+    tier_losses: tuple[Cell, ...]
     compared: int
     sentence: Sentence
 
@@ -58,40 +78,39 @@ class LossReport:
 def where_hybrid_loses(result: Result) -> LossReport:
     """Cells (scenario, policy, metric) where a hybrid is significantly worse, worst first.
 
-    Throughput is compared at saturation, goodput and latencies at finite rates.
+    Throughput is compared at saturation, `ONLINE_METRICS` and `CPU_TIER_METRICS` at finite rates.
     """
-    cells = tuple(_cells(index(result)))
-    worst_first = sorted(cells, key=lambda cell: -cell.badness)
-    losses = tuple(cell for cell in worst_first if cell.is_loss)
+    outcome = index(result)
+    cells = _worst_first(_cells(outcome, (THROUGHPUT,), ONLINE_METRICS))
+    tier_cells = _worst_first(_cells(outcome, (), CPU_TIER_METRICS))
+    losses = tuple(cell for cell in cells if cell.is_loss)
+    tier_losses = tuple(cell for cell in tier_cells if cell.is_loss)
     if losses:
         text = _loss_sentence(losses, len(cells))
     elif cells:
-        text = _no_loss_sentence(worst_first[0], len(cells))
+        text = _no_loss_sentence(cells[0], len(cells))
     else:
         text = sentence(
             "Where hybrid loses cannot be told: no hybrid was compared with a GPU-only run."
         )
-    return LossReport(losses, len(cells), text)
+    whole = sentence(text.parts, _tier_sentence(tier_losses, len(tier_cells)))
+    return LossReport(losses, tier_losses, len(cells), whole)
 
 
-def _cells(outcome: Outcome) -> Iterator[Cell]:
+def _worst_first(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    return tuple(sorted(cells, key=lambda cell: -cell.badness))
+
+
+def _cells(
+    outcome: Outcome, at_saturation: tuple[str, ...], online: tuple[str, ...]
+) -> Iterator[Cell]:
+    """Each metric where it is meaningful: a full queue says nothing about latency."""
     for scenario in outcome.scenarios:
         for setting in scenario.settings:
+            metrics = at_saturation if setting.rate_rps is None else online
             for variant in outcome.hybrids_at(setting):
-                for metric in _metrics_at(outcome, setting, variant):
+                for metric in metrics:
                     yield from _cells_of(outcome, scenario, setting, variant, metric)
-
-
-def _metrics_at(outcome: Outcome, setting: Setting, variant: Variant) -> Iterator[str]:
-    """What is meaningful at this rate: a full queue says nothing about latency."""
-    if setting.rate_rps is None:
-        yield THROUGHPUT
-        return
-    for comparison in outcome.result.comparisons:
-        if (comparison.setting, comparison.candidate) != (setting.id, variant.id):
-            continue
-        if comparison.metric == GOODPUT or comparison.metric.endswith("p50_s"):
-            yield comparison.metric
 
 
 def _cells_of(
@@ -155,8 +174,13 @@ def _cell_parts(cell: Cell) -> Sentence:
     return sentence(
         Name(cell.variant), " on ", Name(cell.scenario), f" at {cell.rate}: ",
         Number("loss_ratio", cell.ratio, times(cell.ratio)),
-        f" the {describe(cell.metric).name} of ", Name(cell.against), f" ({_certainty(cell)})",
+        f" the {_name(cell.metric)} of ", Name(cell.against), f" ({_certainty(cell)})",
     )  # fmt: skip
+
+
+def _name(metric: str) -> str:
+    """Without the tier: the sentence says whose requests these are, gpu-only has no such tier."""
+    return describe(metric.removeprefix("cpu_tier_")).name
 
 
 def _certainty(cell: Cell) -> str:
@@ -189,3 +213,13 @@ def _no_loss_sentence(nearest: Cell, compared: int) -> Sentence:
         _cell_parts(nearest).parts,
         ".",
     )
+
+
+def _tier_sentence(losses: tuple[Cell, ...], compared: int) -> Iterator[Part]:
+    """What the requests on the CPU pay; empty where they lose nothing significant."""
+    if losses:
+        yield " Requests served mostly by the CPU, taken alone, are significantly slower in "
+        yield Number("tier_loss_cells", len(losses), str(len(losses)))
+        yield f" of {compared} comparisons with all of {BASELINE}'s; the worst is "
+        yield from _cell_parts(losses[0]).parts
+        yield "."

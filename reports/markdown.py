@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Iterator
 
 from apexbench.reports.basis import basis
-from apexbench.reports.outcome import index
+from apexbench.reports.outcome import Outcome, Scenario, index
 from apexbench.reports.panels import Table
 from apexbench.reports.prose import Name, Sentence
-from apexbench.reports.summary import saturation_note, saturation_table
+from apexbench.reports.summary import latency_note, latency_table, saturation_note, saturation_table
 from apexbench.reports.verdicts import Verdict, verdicts, where_hybrid_loses
 from apexbench.result import Result
 
@@ -34,9 +34,17 @@ def _lines(result: Result) -> Iterator[str]:
         table = saturation_table(outcome, scenario)
         if table.rows:
             yield from ("", *_table(table), "", _text(saturation_note(scenario)))
+        yield from _latencies(outcome, scenario, verdict.candidate)
     yield from ("", "### Where hybrid loses", "", _sentence(where_hybrid_loses(result).sentence))
     yield from _warnings(result.warnings)
     yield from ("", f"Command: {_code(result.command)}")
+
+
+def _latencies(outcome: Outcome, scenario: Scenario, candidate: str | None) -> Iterator[str]:
+    """Of the hybrid that the verdict speaks of; the HTML report has those of every policy."""
+    table = latency_table(outcome, scenario, candidate) if candidate else None
+    if candidate and table and table.rows:
+        yield from ("", _text(latency_note(candidate)), "", *_table(table))
 
 
 def _verdict(verdict: Verdict) -> Iterator[str]:

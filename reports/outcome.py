@@ -13,6 +13,8 @@ THROUGHPUT = "output_throughput_tok_s"
 GOODPUT = "goodput_rps"
 TPOT = "tpot_p50_s"
 TTFT = "ttft_p50_s"
+GPU_TIER_TPOT = f"gpu_tier_{TPOT}"
+CPU_TIER_TPOT = f"cpu_tier_{TPOT}"
 MORE_IS_BETTER = frozenset(
     {
         THROUGHPUT,
@@ -123,11 +125,15 @@ def is_hybrid(variant: Variant) -> bool:
 
 
 def metric_of(run: Run, metric: str) -> float | None:
-    """A scalar metric of a run by its table name: "goodput_rps", "tpot_p50_s", …"""
-    stem, _, percentile = metric.removesuffix("_s").rpartition("_")
+    """A scalar metric of a run by its table name: "goodput_rps", "cpu_tier_tpot_p50_s", …"""
+    tier, _, of_tier = metric.rpartition("_tier_")
+    holder = run.latency_by_tier.get("cpu" if tier == "cpu" else "gpu") if tier else run.metrics
+    if holder is None:
+        return None
+    stem, _, percentile = of_tier.removesuffix("_s").rpartition("_")
     if percentile in _PERCENTILES:
-        return quantile(getattr(run.metrics, f"{stem}_s"), percentile)
-    value = getattr(run.metrics, metric)
+        return quantile(getattr(holder, f"{stem}_s"), percentile)
+    value = getattr(holder, of_tier)
     return None if value is None else float(value)
 
 

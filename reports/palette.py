@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 INK = "@ink"  # "@…" names a colour of the page's theme; the page's script fills it in
 MUTED = "@muted"
+POINTS = "points"  # the dash of a legend entry that stands for marks without a line
 _ORANGE, _SKY, _GREEN = "#E69F00", "#56B4E9", "#009E73"
 _BLUE, _VERMILLION, _PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 
@@ -50,6 +51,10 @@ MARKER_PATHS = {
     "hexagon": "M0,-4.5L3.9,-2.2V2.2L0,4.5L-3.9,2.2V-2.2Z",
     "star-diamond": "M0,-5L1.5,-1.5L5,0L1.5,1.5L0,5L-1.5,1.5L-5,0L-1.5,-1.5Z",
     "hourglass": "M-4,-4H4L-4,4H4Z",
+    # The inner circle runs the other way round and so is a hole.
+    "circle-open": (
+        "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0ZM-2.4,0a2.4,2.4 0 1,1 4.8,0a2.4,2.4 0 1,1 -4.8,0Z"
+    ),
 }
 DASH_ARRAYS = {
     "solid": "none",
@@ -58,6 +63,7 @@ DASH_ARRAYS = {
     "longdash": "11 4",
     "dashdot": "7 3 2 3",
     "longdashdot": "11 3 2 3",
+    POINTS: "0 30",
 }
 
 STRATEGY_COLORS = {
@@ -79,12 +85,50 @@ OP_COLORS = {
     "embed": _SKY,
     "head": INK,
 }
+# What predicted work is: of a layer and of a step.
+WORK_COLORS = {
+    "gemm": _BLUE,
+    "attention": _ORANGE,
+    "elementwise": _SKY,
+    "copy": _GREEN,
+    "overhead": _PURPLE,
+    "layers": MUTED,
+    "waiting": _VERMILLION,
+}
+# Roofs: colour and dash; marks of the work under them: colour and marker.
+ROOF_STYLES = {
+    "datasheet": (INK, "solid"),
+    "matrix products": (_BLUE, "dash"),
+    "decode attention": (_ORANGE, "dashdot"),
+    "CPU attention": (_VERMILLION, "dot"),
+}
+ROOF_MARKS = {
+    "qkv": (_BLUE, "circle"),
+    "attention_output": (_BLUE, "square"),
+    "gate_up": (_BLUE, "triangle-up"),
+    "down": (_BLUE, "triangle-down"),
+    "gpu_attention": (_ORANGE, "diamond"),
+    "prefill_attention": (_ORANGE, "cross"),
+    "cpu_attention": (_VERMILLION, "star"),
+}
 IDLE_COLORS = {
     "cpu_attention": _VERMILLION,
     "copy": _ORANGE,
     "scheduling": _PURPLE,
     "no_work": MUTED,
 }
+# How a device constant is known; those that are only inferred stand out.
+KIND_COLORS = {
+    "measured": _GREEN,
+    "datasheet": _BLUE,
+    "anchored": _SKY,
+    "inferred": _VERMILLION,
+}
+VERDICT_COLORS = {"better": _GREEN, "worse": _VERMILLION, "undecided": MUTED}
+# A scale from loss over nothing to gain; blue and vermillion stay apart for all kinds of eyes.
+LOSS_COLOR, EVEN_COLOR, GAIN_COLOR = _VERMILLION, "#F0F1F3", _BLUE
+ROW_COLORS = {"GPU rows": INK, "in-layer rows": _SKY, "deferred rows": _GREEN}
+CHOSEN_COLOR = _PURPLE
 LANE_COLORS = {"gpu": _BLUE, "cpu": _ORANGE, "h2d": _GREEN, "d2h": _SKY, "host": _PURPLE}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from apexbench.reports.palette import INK, MUTED, Style
 from apexbench.reports.panels import Figure, LegendItem
-from apexbench.reports.wording import seconds
+from apexbench.reports.wording import TIMES, seconds
 
 GRID = "@grid"
 PANEL = "@panel"
@@ -17,6 +17,8 @@ _DRAWN_DIGITS = 5  # more are invisible and make the file larger
 _LABEL_LENGTH = 26  # longer names would leave no room for the plot on a phone
 _LOG_STEPS = ((1, 2, 5), (1, 3), (1,))  # ticks per decade, the densest that stays readable
 _MAX_LOG_TICKS = 7
+_RATIO_STEPS = (0.02, 0.05, 0.1, 0.2, 0.5)
+_WIDE_SPAN = 5.0  # equal steps would crowd at one end of a logarithmic axis
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 
 
@@ -101,6 +103,31 @@ def seconds_axis(title: str, values: Iterable[float | None], **more: Any) -> dic
     ticks = _log_ticks(min(positive), max(positive)) if positive else []
     texts = [seconds(tick).replace(".00", "").replace(".0", "") for tick in ticks]
     return axis(title, type="log", tickmode="array", tickvals=ticks, ticktext=texts, **more)
+
+
+def ratio_axis(title: str, low: float, high: float, **more: Any) -> dict[str, Any]:
+    """A logarithmic axis of ratios from `low` to `high` with ticks such as 0.8, 1 and 1.4."""
+    ticks = _ratio_ticks(low, high)
+    return axis(
+        title,
+        type="log",
+        range=[log10(low), log10(high)],
+        tickmode="array",
+        tickvals=ticks,
+        ticktext=[f"{tick:g}{TIMES}" for tick in ticks],
+        tickangle=0,
+        **more,
+    )
+
+
+def _ratio_ticks(low: float, high: float) -> list[float]:
+    """Multiples of the finest step that stays readable; over a wide span, steps per decade."""
+    if high < _WIDE_SPAN * low:
+        for step in _RATIO_STEPS:
+            counts = range(ceil(low / step), floor(high / step) + 1)
+            if len(counts) <= _MAX_LOG_TICKS:
+                return [round(count * step, 2) for count in counts]
+    return [tick for tick in _log_ticks(low, high) if low <= tick <= high]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

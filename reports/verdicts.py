@@ -5,29 +5,30 @@ from dataclasses import dataclass
 from typing import Literal
 
 from apexbench.reports.cautions import PROVISIONAL, Caution, cautions_of, interrupted
+from apexbench.reports.evidence import evidence, significance
+from apexbench.reports.latency_claim import LatencyClaim, claim_sentence, latency_claim
 from apexbench.reports.losses import Cell, LossReport, is_clearly_worse, where_hybrid_loses
 from apexbench.reports.outcome import (
     BASELINE,
+    CPU_TIER_TPOT,
     GOODPUT,
     THROUGHPUT,
     TPOT,
     Outcome,
     Scenario,
     index,
-    quantile,
 )
 from apexbench.reports.prose import Name, Number, Part, Sentence, sentence
+from apexbench.reports.robustness import NOT_ROBUST, draws_of, is_robust, robustness_sentence
 from apexbench.reports.wording import (
-    EN_DASH,
     count,
     describe,
-    number,
     quantity,
     rate,
     seconds,
     times,
 )
-from apexbench.result import Comparison, Result, Setting, Variant
+from apexbench.result import Comparison, Draws, Result, Setting, Variant
 
 __all__ = ["Caution", "Cell", "LossReport", "Tone", "Verdict", "verdicts", "where_hybrid_loses"]
 
@@ -92,6 +93,14 @@ class _Case:
     def latency(self) -> Comparison | None:
         return self.outcome.comparison(self.scenario.online, self.best.id, TPOT)
 
+    @property
+    def draws(self) -> Draws | None:
+        return draws_of(self.outcome, self.scenario, self.best.id)
+
+    @property
+    def claim(self) -> LatencyClaim | None:
+        return latency_claim(self.outcome, self.scenario, self.best.id)
+
 
 def _verdict(outcome: Outcome, scenario: Scenario) -> Verdict:
     obstacle = _obstacle(outcome, scenario)
@@ -107,8 +116,10 @@ def _verdict(outcome: Outcome, scenario: Scenario) -> Verdict:
         label += ", provisionally"
     sentences = (
         _throughput(case),
+        *_robustness(case),
         *_rivals(case),
         _latency(case),
+        *_claim(case),
         *_kv_tokens(case),
     )
     return Verdict(scenario.name, tone, label, best.id, sentences, cautions)
@@ -136,26 +147,37 @@ def _judge(case: _Case) -> tuple[Tone, str]:
         return "unclear", "Not comparable"
     if decisive.ci_low is None:
         return "unclear", "One seed: not established"
-    if decisive.verdict == "worse":
-        return "loss", "Hybrid loses"
     if decisive.verdict == "no_significant_difference":
         return "unclear", "No significant difference"
+    if throughput and case.draws and not is_robust(case.draws, throughput.ratio):
+        return "unclear", f"{NOT_ROBUST[0].upper()}{NOT_ROBUST[1:]}"
+    if decisive.verdict == "worse":
+        return "loss", "Hybrid loses"
     return _judge_win(case)
 
 
 def _judge_win(case: _Case) -> tuple[Tone, str]:
     """A hybrid that beats gpu-only may still not be the best answer."""
-    throughput, latency = case.saturation, case.latency
+    reservation = _faster_rival(case) or _lost_latency(case)
+    return ("unclear", f"Mixed: {reservation}") if reservation else ("win", "Hybrid wins")
+
+
+def _faster_rival(case: _Case) -> str | None:
+    throughput, rivals = case.saturation, _rivals_of(case)
     if throughput is None:
-        return "win", "Hybrid wins"
-    rivals = _rivals_of(case)
+        return None
     if any(is_clearly_worse(throughput, rival) for rival in rivals):
-        return "unclear", "Mixed: GPU-only with smaller weights is faster"
+        return "GPU-only with smaller weights is faster"
     if any(rival.ratio > throughput.ratio for rival in rivals):
-        return "unclear", "Mixed: GPU-only with smaller weights may be faster"
-    if latency is not None and latency.verdict == "worse":
-        return "unclear", "Mixed: more throughput, higher latency"
-    return "win", "Hybrid wins"
+        return "GPU-only with smaller weights may be faster"
+    return None
+
+
+def _lost_latency(case: _Case) -> str | None:
+    if case.claim is None or case.claim.status != "lost":
+        return None
+    gain = "more throughput" if case.saturation is not None else "lower median TPOT"
+    return f"{gain}, higher latency"
 
 
 def _throughput(case: _Case) -> Sentence:
@@ -171,10 +193,16 @@ def _throughput(case: _Case) -> Sentence:
         Name(case.best.id), _rank(case), " gives ",
         Number("throughput_ratio", found.ratio, times(found.ratio)),
         " the output throughput of ", Name(BASELINE), " at saturation (",
-        _evidence("throughput", found), "): ",
+        evidence("throughput", found), "): ",
         _measured("throughput", ours, THROUGHPUT), " against ",
-        _measured("baseline_throughput", theirs, THROUGHPUT), _significance(found), ".",
+        _measured("baseline_throughput", theirs, THROUGHPUT), significance(found), ".",
     )  # fmt: skip
+
+
+def _robustness(case: _Case) -> Iterator[Sentence]:
+    if case.draws is not None:
+        found = case.saturation
+        yield robustness_sentence(case.best.id, case.draws, found.ratio if found else None)
 
 
 def _rank(case: _Case) -> str:
@@ -194,18 +222,21 @@ def _latency(case: _Case) -> Sentence:
     return sentence(
         f"At {rate(setting.rate_label, setting.rate_rps)} its median TPOT is ",
         Number("tpot_ratio", found.ratio, times(found.ratio)), " that of ", Name(BASELINE), " (",
-        _evidence("tpot", found), "): ",
+        evidence("tpot", found), "): ",
         _measured("tpot", ours, TPOT), " against ", _measured("baseline_tpot", theirs, TPOT),
-        _cpu_tier(case, setting), _significance(found), ".",
+        _cpu_tier(case, setting), significance(found), ".",
     )  # fmt: skip
+
+
+def _claim(case: _Case) -> Iterator[Sentence]:
+    if case.claim is not None:
+        yield claim_sentence(case.outcome, case.claim)
 
 
 def _cpu_tier(case: _Case, setting: Setting) -> Iterator[Part]:
     """The rows the CPU served: an overall median hides that they are many times slower."""
-    tiers = [run.latency_by_tier.get("cpu") for run in case.outcome.runs(setting, case.best.id)]
-    medians = [p50 for tier in tiers if tier and (p50 := quantile(tier.tpot_s, "p50")) is not None]
-    if medians:
-        value = sum(medians) / len(medians)
+    value = case.outcome.mean(setting, case.best.id, CPU_TIER_TPOT)
+    if value is not None:
         yield ", and "
         yield Number("cpu_tier_tpot_s", value, seconds(value))
         yield " for requests served mostly by the CPU"
@@ -226,17 +257,22 @@ def _rivals(case: _Case) -> Iterator[Sentence]:
     for rival in _rivals_of(case):
         if best is None:
             return
-        if is_clearly_worse(best, rival):
-            claim = " beats every hybrid here: "
-        elif rival.ratio > best.ratio:
-            claim = " is ahead of every hybrid, but the intervals do not separate them: "
-        else:
-            claim = " stays below the best hybrid: "
         yield sentence(
-            Name(rival.candidate), claim,
+            Name(rival.candidate), _rank_of_rival(rival, best), ": ",
             Number("rival_ratio", rival.ratio, times(rival.ratio)), " ", Name(BASELINE), " (",
-            _evidence("rival", rival), "); output quality is not compared.",
+            evidence("rival", rival), "); output quality is not compared.",
         )  # fmt: skip
+
+
+def _rank_of_rival(rival: Comparison, best: Comparison) -> str:
+    if is_clearly_worse(best, rival):
+        return " beats every hybrid here"
+    if is_clearly_worse(rival, best):
+        return " stays below the best hybrid"
+    place = "is ahead of every hybrid" if rival.ratio > best.ratio else "is behind the best hybrid"
+    if best.ci_low is None or rival.ci_low is None:
+        return f" {place}, but one seed supports no claim"
+    return f" {place}, but the intervals do not separate them"
 
 
 def _kv_tokens(case: _Case) -> Iterator[Sentence]:
@@ -269,27 +305,3 @@ def _measured(key: str, value: float | None, metric: str) -> Iterator[Part]:
         return
     suffix = "s" if describe(metric).unit == "s" else metric.removeprefix("output_throughput_")
     yield Number(f"{key}_{suffix}", value, quantity(value, metric))
-
-
-def _evidence(key: str, found: Comparison) -> Iterator[Part]:
-    """Interval and number of seeds, or that there is no interval."""
-    if found.ci_low is None or found.ci_high is None:
-        yield "one seed, "
-        yield Number(f"{key}_n", found.n, f"n = {found.n}")
-        yield ", no interval"
-        return
-    yield "95 % interval "
-    yield Number(f"{key}_ci_low", found.ci_low, number(found.ci_low))
-    yield EN_DASH
-    yield Number(f"{key}_ci_high", found.ci_high, number(found.ci_high))
-    yield ", "
-    yield Number(f"{key}_n", found.n, f"n = {found.n}")
-    yield " seeds"
-
-
-def _significance(found: Comparison) -> str:
-    if found.ci_low is None:
-        return "; one seed supports no claim"
-    if found.verdict == "no_significant_difference":
-        return "; not a significant difference"
-    return ""

@@ -1,5 +1,6 @@
 """Numbers and metric names as people read them; no sentences."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import floor, isfinite, log10
 
@@ -14,6 +15,7 @@ _SMALLEST_PLAIN = 1e-4  # below this a decimal fraction is harder to read than a
 _LARGEST_PLAIN = 1e7
 _WHOLE_PERCENT_FROM = 0.0995  # what rounds to 10 % needs no decimal
 _FACTOR_FROM = 3.0  # a factor of 31 reads better than +3000 %
+_LOAD = " load"  # ends a rate that is a multiple of gpu-only's saturation
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,17 @@ _LATENCIES = {
     "e2e": "end-to-end latency",
     "latency_per_token": "latency per token",
 }
+_TIERS = {"gpu": "GPU-tier", "cpu": "CPU-tier"}
 
 
 def describe(metric: str) -> MetricWords:
     """Name and unit of a metric; an unknown one is shown as it is called in the document."""
     if metric in _METRICS:
         return _METRICS[metric]
+    tier, _, of_tier = metric.partition("_tier_")
+    if of_tier and tier in _TIERS:
+        words = describe(of_tier)
+        return MetricWords(f"{_TIERS[tier]} {words.name}", words.unit)
     stem, _, percentile = metric.removesuffix("_s").rpartition("_")
     if metric.endswith("_s") and stem in _LATENCIES:
         return MetricWords(f"{_LATENCIES[stem]} {percentile}", "s")
@@ -132,5 +139,13 @@ def rate(label: str, rps: float | None) -> str:
     if rps is None:
         return "saturation"
     if label.endswith("x"):
-        return f"{label.removesuffix('x')}{TIMES} load"
+        return f"{label.removesuffix('x')}{TIMES}{_LOAD}"
     return f"{number(rps)}{THIN}req/s"
+
+
+def rates(settings: Iterable[tuple[str, float | None]]) -> str:
+    """Several rates, each a label and requests/s, with what they share said once at the end."""
+    *most, last = (rate(label, rps) for label, rps in settings)
+    if all(text.endswith(_LOAD) for text in (*most, last)):
+        most = [text.removesuffix(_LOAD) for text in most]
+    return f"{', '.join(most)} and {last}" if most else last

@@ -9,11 +9,13 @@ import numpy as np
 
 from apexbench.result import (
     Comparison,
+    Decision,
     DeviceConstant,
     Environment,
     Lanes,
     LengthSummary,
     Metrics,
+    Prediction,
     Quantiles,
     Result,
     Run,
@@ -21,6 +23,9 @@ from apexbench.result import (
     Setting,
     Slo,
     Span,
+    StepTrace,
+    Sweep,
+    SweepPoint,
     TierLatency,
     Timeline,
     Variant,
@@ -31,13 +36,16 @@ from apexbench.result import Verdict as Outcome
 
 T_975 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}  # Student t, two-sided 95 %, by number of seeds
 FINITE_LABELS = ("0.5x", "0.8x", "1x", "1.2x")
+LATENCIES = ("ttft", "tpot", "e2e", "latency_per_token")
 METRICS = (
     "output_throughput_tok_s",
     "goodput_rps",
-    "ttft_p50_s",
-    "tpot_p50_s",
-    "e2e_p50_s",
-    "latency_per_token_p50_s",
+    *(
+        f"{tier}{latency}_{percentile}_s"
+        for tier in ("", "gpu_tier_", "cpu_tier_")
+        for latency in LATENCIES
+        for percentile in ("p50", "p90")
+    ),
 )
 MORE_IS_BETTER = ("output_throughput_tok_s", "goodput_rps")
 
@@ -91,14 +99,18 @@ BEHAVIOURS = {
     "apex": Behaviour("apex", 1.44, 1.25, 0.3, "two_batch"),
     "static:deferred": Behaviour("static:deferred", 1.87, 1.04, 0.45, "deferred"),
     "static:two_batch": Behaviour("static:two_batch", 0.82, 1.9, 0.3, "two_batch"),
+    "planner": Behaviour("planner", 1.9, 1.02, 0.35, "fused"),
+    "fastdecode": Behaviour("fastdecode", 0.7, 2.2, 1.0, "two_batch"),
+    "static:in_layer": Behaviour("static:in_layer", 1.1, 1.2, 0.1, "in_layer"),
 }
+SIX_VARIANTS = tuple(BEHAVIOURS)[:6]
 NUM_LAYERS = 32
 
 
 def build(
     seeds: int = 3,
     cases: Sequence[Case] = CASES,
-    variants: Sequence[str] = tuple(BEHAVIOURS),
+    variants: Sequence[str] = SIX_VARIANTS,
     labels: Sequence[str] = (*FINITE_LABELS, "inf"),
     backend: Literal["sim", "emulated", "cpu", "cuda"] = "sim",
     is_partial: bool = False,
@@ -124,6 +136,7 @@ def build(
         variants=tuple(_variant(name) for name in variants),
         runs=runs,
         comparisons=tuple(_comparisons(runs)),
+        sweeps=tuple(_sweeps(cases[0], variants, seeds)),
     )
 
 
@@ -143,17 +156,19 @@ def zero_successes() -> Result:
         "latency_cdf": {},
         "series": None,
         "timeline": None,
+        "steps": (),
+        "decision_log": (),
         "decisions": {},
         "failures": {"prompt does not fit": 400},
     }
     runs = tuple(run.model_copy(update=silent) for run in result.runs)
-    return result.model_copy(update={"runs": runs, "comparisons": ()})
+    return result.model_copy(update={"runs": runs, "comparisons": (), "sweeps": ()})
 
 
 def empty() -> Result:
     """Interrupted before the first run ended."""
     result = build(seeds=1, is_partial=True)
-    return result.model_copy(update={"runs": (), "comparisons": ()})
+    return result.model_copy(update={"runs": (), "comparisons": (), "sweeps": ()})
 
 
 HOSTILE = "</script><script>window.pwned=1</script>\"'&`|\n<a href=x>é∞ %{x} $x$"
@@ -185,10 +200,21 @@ def hostile() -> Result:
             "variants": variants,
             "runs": runs,
             "comparisons": comparisons,
+            "sweeps": tuple(_hostile_sweep(sweep, renamed) for sweep in document.sweeps),
             "warnings": (HOSTILE,),
             "command": HOSTILE,
             "config": {"workload": HOSTILE},
         }
+    )
+
+
+def _hostile_sweep(sweep: Sweep, renamed: dict[str, str]) -> Sweep:
+    points = tuple(
+        p.model_copy(update={"variant": renamed.get(p.variant, p.variant)}) for p in sweep.points
+    )
+    parameters = (HOSTILE, *sweep.parameters[1:])
+    return sweep.model_copy(
+        update={"scenario": HOSTILE, "parameters": parameters, "points": points}
     )
 
 
@@ -278,6 +304,7 @@ def _run(
     rng = np.random.default_rng([seed, *name.encode(), *setting.id.encode()])
     noise = float(np.exp(rng.normal(0.0, 0.012)))
     metrics = _metrics(case, setting, behaviour, noise)
+    is_detailed = seed == 1 and setting.rate_rps is None
     busy = 0.9 if setting.rate_rps is None else 0.7
     kv_tokens = case.gpu_kv_tokens * (4 if behaviour.weight_dtype == "int4" else 1)
     return Run(
@@ -304,6 +331,8 @@ def _run(
         latency_cdf=_cdfs(metrics),
         series=_series(behaviour, metrics, rng),
         timeline=_timeline(behaviour),
+        steps=_steps(behaviour) if is_detailed else (),
+        decision_log=_decision_log() if is_detailed and name == "planner" else (),
     )  # fmt: skip
 
 
@@ -356,7 +385,7 @@ def _tiers(
         e2e_s=metrics.e2e_s,
         latency_per_token_s=metrics.latency_per_token_s,
     )
-    return {"gpu": gpu, "cpu": cpu}
+    return {"gpu": gpu if cpu_rows < 400 else None, "cpu": cpu}
 
 
 def _decisions(behaviour: Behaviour) -> dict[str, int]:
@@ -417,6 +446,91 @@ def _timeline(behaviour: Behaviour) -> Timeline:
     )
 
 
+def _steps(behaviour: Behaviour) -> tuple[StepTrace, ...]:
+    """Every eighth computes a prompt, on the GPU alone."""
+    is_deferred = behaviour.strategy == "deferred"
+    return tuple(
+        StepTrace(
+            step=400 + index,
+            start_s=30.0 + 0.07 * index,
+            step_s=0.4 if index % 8 == 0 else 0.065,
+            strategy="gpu_only" if index % 8 == 0 else behaviour.strategy,
+            prefill_tokens=390 if index % 8 == 0 else 0,
+            gpu_rows=7 - index % 2,
+            in_layer_rows=0 if is_deferred or index % 8 == 0 else round(40 * behaviour.cpu_share),
+            deferred_rows=200 if is_deferred and index % 8 else 0,
+        )
+        for index in range(200)
+    )
+
+
+def _decision_log() -> tuple[Decision, ...]:
+    """More than a chart shows; the third candidate is always too slow."""
+    return tuple(
+        Decision(
+            step=10 * index,
+            start_s=0.7 * index,
+            chosen=index % 2,
+            reason="more tokens/s" if index % 2 else "keeps the TPOT target",
+            candidates=tuple(_prediction(place, 90.0 + place * 15 + index) for place in range(3)),
+        )
+        for index in range(100)
+    )
+
+
+def _prediction(place: int, rate: float) -> Prediction:
+    strategy = ("gpu_only", "two_batch", "deferred")[place]
+    return Prediction(
+        plan=f"{strategy} with {place} rows", strategy=strategy, prefill_tokens=0,
+        in_layer_rows=place, deferred_rows=0, step_s=0.07, rate_tok_s=rate, gain_tokens=rate - 90,
+        tpot_s=0.07 if place < 2 else 2.0, is_within_targets=place < 2,
+    )  # fmt: skip
+
+
+def _sweeps(case: Case, variants: Sequence[str], seeds: int) -> Iterator[Sweep]:
+    """Starved GPUs gain most; slow CPUs and large GPUs lose."""
+    for parameters, grid in (
+        (("gpu_kv_tokens",), [(864.0,), (3_008.0,), (12_000.0,)]),
+        (("cpu_attention_gbps",), [(6.0,), (18.0,), (60.0,)]),
+        (
+            ("gpu_kv_tokens", "cpu_attention_gbps"),
+            [(kv, gbps) for kv in (864.0, 3_008.0, 12_000.0) for gbps in (6.0, 18.0, 60.0)],
+        ),
+    ):
+        nominal = {"gpu_kv_tokens": float(case.gpu_kv_tokens), "cpu_attention_gbps": 18.0}
+        yield Sweep(
+            scenario=case.name,
+            parameters=parameters,
+            baseline="gpu-only",
+            num_requests=1600,
+            nominal=tuple(nominal[name] for name in parameters),
+            points=tuple(
+                _sweep_point(
+                    case, name, values, nominal | dict(zip(parameters, values, strict=True)), seeds
+                )
+                for values in grid
+                for name in variants
+            ),
+        )
+
+
+def _sweep_point(
+    case: Case, name: str, values: tuple[float, ...], at: dict[str, float], seeds: int
+) -> SweepPoint:
+    behaviour = BEHAVIOURS[name]
+    starved = (case.gpu_kv_tokens / at["gpu_kv_tokens"]) ** 0.4
+    gain = 0.4 * behaviour.cpu_share * starved * at["cpu_attention_gbps"] / 18
+    ratio = behaviour.throughput if behaviour.cpu_share == 0 else (1 + gain) * 0.9
+    is_baseline = name == "gpu-only"
+    low, high = (None, None) if seeds == 1 or is_baseline else (0.97 * ratio, 1.03 * ratio)
+    return SweepPoint(
+        values=values, variant=name, output_throughput_tok_s=case.gpu_only_tok_s * ratio / starved,
+        gpu_kv_tokens=int(at["gpu_kv_tokens"]), cpu_kv_tokens=300_000, tpot_p50_s=0.07, n=seeds,
+        is_steady=True, ratio=None if is_baseline else ratio, ci_low=low, ci_high=high,
+        verdict=None if is_baseline else _verdict("output_throughput_tok_s", low, high),
+    )  # fmt: skip
+
+
 def _spans(behaviour: Behaviour) -> Iterator[Span]:
     linear, attention, copy = 1.7e-3, 0.23e-3, 0.12e-3
     passes = 2 if behaviour.strategy == "two_batch" else 1
@@ -443,7 +557,10 @@ def _span(lane: str, kind: str, group: str, layer: int | None, start: float, end
 def _value(run: Run, metric: str) -> float:
     if metric in MORE_IS_BETTER:
         return float(getattr(run.metrics, metric))
-    return float(getattr(run.metrics, metric.replace("_p50", "")).p50)
+    tier, _, of_tier = metric.rpartition("_tier_")
+    holder = run.latency_by_tier["cpu"] if tier == "cpu" else run.metrics  # as the GPU tier
+    latency, _, percentile = of_tier.removesuffix("_s").rpartition("_")
+    return float(getattr(getattr(holder, f"{latency}_s"), percentile))
 
 
 def _comparisons(runs: Sequence[Run]) -> Iterator[Comparison]:
@@ -454,15 +571,19 @@ def _comparisons(runs: Sequence[Run]) -> Iterator[Comparison]:
         baselines = groups.get((setting, "gpu-only"))
         if variant == "gpu-only" or baselines is None:
             continue
+        tiers = candidates[0].latency_by_tier
+        served = [""] if tiers["cpu"] is None else ["", *(name for name in tiers if tiers[name])]
         for metric in METRICS:
-            yield _comparison(setting, variant, metric, candidates, baselines)
+            if metric.rpartition("_tier_")[0] in served:
+                yield _comparison(setting, variant, metric, candidates, baselines)
 
 
 def _comparison(
     setting: str, variant: str, metric: str, candidates: list[Run], baselines: list[Run]
 ) -> Comparison:
     pairs = zip(candidates, baselines, strict=True)
-    logs = [log(_value(a, metric) / _value(b, metric)) for a, b in pairs]
+    reference = metric.rpartition("_tier_")[2]  # of all requests of the baseline
+    logs = [log(_value(a, metric) / _value(b, reference)) for a, b in pairs]
     mean, n = sum(logs) / len(logs), len(logs)
     low = high = None
     if n > 1:

@@ -47,12 +47,17 @@ def build(
     return _workload(source, arrivals, sample, times_s, max_context)
 
 
-def within(workload: Workload, max_total_tokens: int) -> Workload:
+def within(workload: Workload, max_total_tokens: int, *, output_scale: float = 1.0) -> Workload:
     """Only the requests of at most that many prompt and output tokens, numbered afresh.
 
-    InputError when none is left.
+    What counts are the lengths that `scaled_outputs` gives; they are not changed here. InputError
+    when none is left.
     """
-    kept = [r for r in workload.requests if r.total_tokens <= max_total_tokens]
+    kept = [
+        request
+        for request in workload.requests
+        if request.prompt_tokens + _scaled(request.output_tokens, output_scale) <= max_total_tokens
+    ]
     if not kept:
         raise InputError(
             f"every request of '{workload.name}' is longer than {max_total_tokens} tokens, so"
@@ -69,6 +74,14 @@ def within(workload: Workload, max_total_tokens: int) -> Workload:
         sha256=_digest(*_columns(kept)),
         dropped=tuple(dropped.items()),
     )
+
+
+def scaled_outputs(workload: Workload, factor: float) -> Workload:
+    """The same requests with outputs `factor` times as long, of at least one token each."""
+    requests = tuple(
+        replace(r, output_tokens=_scaled(r.output_tokens, factor)) for r in workload.requests
+    )
+    return replace(workload, requests=requests, sha256=_digest(*_columns(requests)))
 
 
 def summarize(workload: Workload) -> WorkloadSummary:
@@ -90,6 +103,10 @@ def summarize(workload: Workload) -> WorkloadSummary:
         interarrival_cv=float(gaps_s.std() / gaps_s.mean()) if is_timed else None,
         dropped=dict(workload.dropped),
     )
+
+
+def _scaled(output_tokens: int, factor: float) -> int:
+    return max(1, round(output_tokens * factor))
 
 
 def _check_bounds(num_requests: int | None, duration_s: float | None) -> None:

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from apexbench.compare.command_line import command, config_from
+from apexbench.compare.matrix import BACKLOG
 from apexbench.result import Result, Run, Setting
 
 MANY_SEEDS = 8
@@ -49,4 +50,6 @@ def _again(result: Result, setting: Setting, **changes: Any) -> str:
     asked = {"gpu": config.gpu, "model": config.model, "workload": config.workload}
     if not any(asked.values()):
         asked = {"gpu": setting.gpu, "model": setting.model, "workload": setting.workload}
+    if BACKLOG.label not in changes.get("rate", config.rate):
+        changes |= {"draws": 0, "tornado": False}  # they repeat the saturation run
     return command(config.model_copy(update=asked | changes))

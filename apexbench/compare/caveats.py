@@ -5,7 +5,7 @@ Grouped, so that each matter is said once: what is wrong with single runs stands
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from apexbench.metrics.comparisons import Gap
 from apexbench.metrics.latencies import TIER_LATENCIES
@@ -13,6 +13,7 @@ from apexbench.metrics.window import OVERLOAD
 from apexbench.result import Metrics, Quantiles, Run, Setting, TierLatency
 from apexbench.statistics import PERCENTILES, samples_needed
 
+DRAW_BAND_END = 0.9
 LATENCIES = ("ttft_s", "tpot_s", "itl_s", "e2e_s", "latency_per_token_s")
 
 _Cell = tuple[str, str]  # variant, rate in words
@@ -57,6 +58,80 @@ def lost(num: int, total: int) -> str:
         f"a worker process ended unexpectedly (killed, or out of memory): {num} of {total} runs"
         " are missing; use --jobs 1 or fewer requests"
     )
+
+
+def unfit_draws(scenario: str, num: int, total: int, reason: str) -> str:
+    """Draws of the device constants in which not everything can run."""
+    return (
+        f"{scenario}: {num} of {total} draws of the device constants are left out for every"
+        f" policy, because not all of them can run there, for example: {reason}"
+    )
+
+
+def unended_draws(scenario: str, variants: Sequence[str], failures: Iterable[str]) -> str:
+    """Variants without draws, because some of their runs are missing."""
+    return f"{scenario}: no draws of {listed(variants)}: not all have ended{_first(failures)}"
+
+
+def unpaired_draws(scenario: str, variants: Sequence[str]) -> str:
+    """Variants without draws, because some of theirs have no ratio."""
+    return (
+        f"{scenario}: no draws of {listed(variants)}: in some, they and the baseline did not"
+        " complete the same requests, or one completed none"
+    )
+
+
+def unsteady_draws(scenario: str, unsteady: Mapping[str, int], total: int) -> str:
+    """Draws whose runs were too short."""
+    names = [f"{name} in {num}" for name, num in unsteady.items()]
+    return f"{scenario}: of {total} draws, not steady: {listed(names)}; serve more requests"
+
+
+def few_draws(num: int) -> str | None:
+    """None where that many draws support the ends of an 80 % band."""
+    needed = samples_needed(DRAW_BAND_END)
+    if num >= needed:
+        return None
+    return f"{num} draws support no 80 % band: it is rough below --draws {needed}"
+
+
+def unfit_bar(scenario: str, constant: str, reason: str) -> str:
+    """A constant of the tornado that cannot be moved by a sigma."""
+    return f"{scenario}: {constant} is not in the tornado: {reason}"
+
+
+def unended_bars(scenario: str, num: int, total: int, failures: Iterable[str]) -> str:
+    """Constants of the tornado whose runs are missing."""
+    return f"{scenario}: {num} of {total} bars of the tornado are missing{_first(failures)}"
+
+
+def unsteady_bars(scenario: str, num: int, total: int) -> str:
+    """Runs of the tornado that were too short."""
+    return f"{scenario}: {num} of {total} runs of the tornado are not steady; serve more requests"
+
+
+def swept_shorter(scenario: str, what: str, num: int, usual: int) -> str:
+    """Runs of a sweep that are shorter than those of the comparison."""
+    return f"{scenario}: the sweep of {what} serves {num} requests per run instead of {usual}"
+
+
+def swept_without(scenario: str, what: str, num: int, total: int) -> str:
+    """Requests that the smallest point of a sweep takes from all."""
+    return (
+        f"{scenario}: the sweep of {what} leaves out {num} of {total} requests at every point,"
+        " because they do not fit at all points"
+    )
+
+
+def swept_unsteady(scenario: str, what: str, unsteady: Mapping[str, int]) -> str:
+    """Points of a sweep whose runs were too short."""
+    names = [f"{name} at {num} point{'s' if num > 1 else ''}" for name, num in unsteady.items()]
+    return f"{scenario}: the sweep of {what} is not steady: {listed(names)}; serve more requests"
+
+
+def _first(failures: Iterable[str]) -> str:
+    first = next(iter(failures), None)
+    return "" if first is None else f"; {first}"
 
 
 def listed(names: Iterable[str]) -> str:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from apexbench.compare.run_details import decision_log, steps, timeline
 from apexbench.compare.scenarios import Placement
 from apexbench.engine.policies.base import Targets
 from apexbench.engine.simulate import SimulationSpec, pools_of, simulate
 from apexbench.metrics.measure import Measurement, measure
-from apexbench.records import NS_PER_S, RequestRecord, RunLog, StepTimeline, Workload
-from apexbench.result import Run, Slo, Span, Timeline
+from apexbench.metrics.series import stretch_amid
+from apexbench.records import NS_PER_S, RequestRecord, RunLog, Workload
+from apexbench.result import Run, Slo
 
 CellProgress = Callable[[int], None]  # requests completed so far
 
@@ -50,6 +52,7 @@ def run_cell(cell: Cell, on_progress: CellProgress | None = None) -> CellResult:
         targets=Targets(cell.slo.ttft_s, cell.slo.tpot_s),
         pools=pools_of(placement.deployment, placement.capacity, uses_cpu=entry.uses_cpu),
         thresholds=placement.thresholds,
+        keeps_steps=_keeps_steps(cell),
     )
     tick = None if on_progress is None else (lambda completed, _: on_progress(completed))
     log = simulate(spec, on_progress=tick)
@@ -84,39 +87,18 @@ def _run(cell: Cell, log: RunLog, measured: Measurement) -> Run:
         overlap_s=measured.overlap_s,
         latency_cdf=measured.latency_cdf if details else {},
         series=measured.series if details else None,
-        timeline=_timeline(log.timelines) if details and is_backlog else None,
+        timeline=timeline(log.timelines) if details and is_backlog else None,
+        steps=steps(stretch_amid(log.stretches, measured.window)),
+        decision_log=decision_log(log.decisions) if details and is_backlog else (),
+        prediction_error=log.prediction_error,
         failures=measured.failures,
         price_usd_per_hour=placement.deployment.price_usd_per_hour,
     )
 
 
-def _timeline(timelines: tuple[StepTimeline, ...]) -> Timeline | None:
-    """The step kept for the run's most frequent strategy, relative to its own start."""
-    if not timelines:
-        return None
-    record, spans = timelines[0].record, timelines[0].spans
-    start = record.start_ns
-    return Timeline(
-        strategy=record.strategy,
-        start_s=start / NS_PER_S,
-        step_s=(record.end_ns - start) / NS_PER_S,
-        gpu_rows=record.gpu_rows,
-        in_layer_rows=record.in_layer_rows,
-        deferred_rows=record.deferred_rows,
-        prefill_tokens=record.prefill_tokens,
-        spans=tuple(
-            Span(
-                lane=span.lane,
-                kind=span.kind,
-                group=span.group,
-                layer=span.layer,
-                rows=span.rows,
-                start_s=(span.start_ns - start) / NS_PER_S,
-                end_s=(span.end_ns - start) / NS_PER_S,
-            )
-            for span in spans
-        ),
-    )
+def _keeps_steps(cell: Cell) -> bool:
+    """At saturation, where policies differ most; at every rate the result would become large."""
+    return cell.keeps_details and cell.rate_rps is None
 
 
 def _columns(

@@ -34,7 +34,7 @@ def setting_cells(
     """All cells at one rate. `saturation_rps` of gpu-only turns a multiple into requests/s."""
     rate_rps = _rate_rps(rate, saturation_rps)
     setting_id = f"{scenario.id}/{rate.label}"
-    workloads = {seed: _workload(scenario, rate_rps, seed, duration_s) for seed in seeds}
+    workloads = {seed: workload_of(scenario, rate_rps, seed, duration_s) for seed in seeds}
     served = {seed: within(full, scenario.served_tokens) for seed, full in workloads.items()}
     cells = [
         Cell(setting_id, placement, served[seed], scenario.slo, rate_rps, seed, seed == seeds[0])
@@ -42,7 +42,7 @@ def setting_cells(
         for seed in seeds
     ]
     left_out = sum(len(workloads[s].requests) - len(served[s].requests) for s in seeds)
-    document = _setting(scenario, setting_id, rate, rate_rps, served[seeds[0]])
+    document = setting_document(scenario, setting_id, rate, rate_rps, served[seeds[0]])
     return SettingCells(document, tuple(cells), left_out)
 
 
@@ -53,7 +53,7 @@ def _rate_rps(rate: Rate, saturation_rps: float | None) -> float | None:
     return rate.multiple * saturation_rps
 
 
-def _workload(
+def workload_of(
     scenario: Scenario, rate_rps: float | None, seed: int, duration_s: float | None
 ) -> Workload:
     """The same lengths at every rate; a trace keeps its bursts, everything else is Poisson."""
@@ -74,9 +74,10 @@ def _workload(
     )
 
 
-def _setting(
+def setting_document(
     scenario: Scenario, setting_id: str, rate: Rate, rate_rps: float | None, workload: Workload
 ) -> Setting:
+    """The setting as it stands in a result, summed up by one of its workloads."""
     base = scenario.baseline.deployment
     return Setting(
         id=setting_id,

@@ -53,6 +53,7 @@ class Scenario:
     """One question before a rate is chosen. Every variant serves the same requests."""
 
     id: str
+    gpu: str  # as it was asked for
     source: Source
     slo: Slo
     max_context: ContextLimit
@@ -79,7 +80,12 @@ def scenarios(config: CompareConfig, variants: Sequence[VariantSpec]) -> tuple[S
         pairs: Sequence[tuple[str, str]] = DEFAULT_SCENARIOS
     else:
         pairs = ((config.gpu or DEFAULT_GPU, config.workload or DEFAULT_WORKLOAD),)
-    return tuple(_scenario(config, variants, gpu, workload) for gpu, workload in pairs)
+    return tuple(_scenario(config, variants, gpu, resolve(workload)) for gpu, workload in pairs)
+
+
+def varied(scenario: Scenario, config: CompareConfig, variants: Sequence[VariantSpec]) -> Scenario:
+    """The same question under another configuration; its traffic is not read again."""
+    return _scenario(config, variants, scenario.gpu, scenario.source)
 
 
 def preset_values(workload: str) -> Mapping[str, object]:
@@ -94,9 +100,8 @@ def _targets(slo: Slo) -> dict[str, float]:
 
 
 def _scenario(
-    config: CompareConfig, variants: Sequence[VariantSpec], gpu: str, workload: str
+    config: CompareConfig, variants: Sequence[VariantSpec], gpu: str, source: Source
 ) -> Scenario:
-    source = resolve(workload)
     model = config.model or DEFAULT_MODELS.get(gpu.partition(":")[0], DEFAULT_MODEL)
     deployments = {variant.id: _deploy(config, variant, gpu, model) for variant in variants}
     base = deployments[BASELINE]
@@ -105,6 +110,7 @@ def _scenario(
     backlog_requests, open_requests = _request_counts(config, source)
     return Scenario(
         id=f"{base.gpu.name}/{base.model.name}/{source.name}",
+        gpu=gpu,
         source=source,
         slo=_slo(source, config.slo),
         max_context=limit,

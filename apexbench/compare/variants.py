@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from apexbench.engine.hardware import load_host
 from apexbench.engine.models import WEIGHT_DTYPES
-from apexbench.engine.policies.registry import PolicyEntry, find_policy
+from apexbench.engine.policies.entry import PolicyEntry
+from apexbench.engine.policies.registry import find_policy
 from apexbench.engine.simulate import thresholds_for
 from apexbench.errors import UsageError, unknown_name
 from apexbench.result import Variant
@@ -40,6 +41,8 @@ class VariantSpec:
             overrides["weights"] = self.weights
         if self.belief is not None:
             overrides[BELIEF] = self.belief
+        if self.entry.source_sha256 is not None:
+            overrides["source_sha256"] = self.entry.source_sha256
         return Variant(id=self.id, policy=self.entry.name, overrides=overrides)
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from apexbench.metrics.totals import Totals
-from apexbench.records import NS_PER_S, STRATEGIES, Checkpoint, RunLog
-from apexbench.result import Series
+from apexbench.records import NS_PER_S, STRATEGIES, Checkpoint, RunLog, StepRecord
+from apexbench.result import Series, Window
 from apexbench.statistics import FloatArray
 
 MAX_SERIES_POINTS = 200
@@ -40,6 +40,18 @@ def series_of(log: RunLog, totals: Totals) -> Series | None:
         strategy_share=_strategy_shares(totals, edges_ns, decisions(log.checkpoints)),
         **states,
     )
+
+
+def stretch_amid(
+    stretches: Sequence[tuple[StepRecord, ...]], window: Window
+) -> tuple[StepRecord, ...]:
+    """The stretch of consecutive steps nearest to the middle of the window; () where none exist."""
+    middle_ns = (window.start_s + window.end_s) / 2 * NS_PER_S
+
+    def distance(stretch: tuple[StepRecord, ...]) -> float:
+        return abs((stretch[0].start_ns + stretch[-1].end_ns) / 2 - middle_ns)
+
+    return min(stretches, key=distance, default=())
 
 
 def _strategy_shares(

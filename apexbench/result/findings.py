@@ -44,11 +44,16 @@ class SweepPoint(Document):
 
 
 class Sweep(Document):
-    """One or two parameters varied over a grid, everything else held, at saturation."""
+    """One or two parameters varied over a grid, everything else held, at saturation.
+
+    `nominal` is what the scenario has without the sweep, in the order of `parameters`.
+    """
 
     scenario: str
     parameters: tuple[str, ...]
     baseline: str
+    num_requests: int  # asked for per run; all points serve the same ones
+    nominal: tuple[float, ...]
     points: tuple[SweepPoint, ...]
 
 

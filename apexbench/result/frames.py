@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apexbench.result.document import Result, read
-from apexbench.result.runs import Run
+from apexbench.result.runs import Draws, Run
 from apexbench.result.settings import Setting
 
 if TYPE_CHECKING:
@@ -64,7 +64,21 @@ def _run_row(run: Run, setting: Setting) -> dict[str, Any]:
     row |= _flatten("", run.metrics.model_dump())
     row |= _flatten("lane_", run.lanes.model_dump())
     row |= {f"steps_{name}": steps for name, steps in run.decisions.items()}
+    if run.draws is not None:
+        row |= _draws_columns(run.draws)
     return row
+
+
+def _draws_columns(draws: Draws) -> dict[str, Any]:
+    """Over the draws of the device constants; ratios are to the baseline of the same draw."""
+    low, high = draws.ratio_band80 or (None, None)
+    return {
+        "draws_n": draws.n,
+        "draws_wins_fraction": draws.wins_fraction,
+        "draws_ratio_median": draws.ratio_median,
+        "draws_ratio_p10": low,
+        "draws_ratio_p90": high,
+    }
 
 
 def _flatten(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -127,7 +127,8 @@ class Prediction(Document):
     in_layer_rows: int
     deferred_rows: int
     step_s: float
-    rate_tok_s: float  # what the policy maximises
+    rate_tok_s: float
+    gain_tokens: float  # what the policy maximises
     tpot_s: float | None  # of the slowest row; None without decoding rows
     is_within_targets: bool
 

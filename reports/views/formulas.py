@@ -11,6 +11,11 @@ _FORMULAS = (
     ("ITL", "time between two successive tokens of a request", "every gap counts once"),
     ("E2E", "end - scheduled arrival", "completed requests"),
     ("latency per token", "E2E / output tokens", "as the hybrid papers plot it"),
+    (
+        "tier of a request",
+        "where more than half of its decode tokens were made",
+        "a tier is compared with all requests of gpu-only, which has no CPU tier",
+    ),
     ("output throughput", "output tokens in the window / window", "warm-up left out"),
     (
         "goodput",

@@ -1,4 +1,4 @@
-"""Every comparison and every run in full, from the same tables that `apexbench.load` gives."""
+"""Comparisons of all requests and every run, from the tables that `apexbench.load` gives."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,10 @@ def build(outcome: Outcome) -> Iterator[Panel]:
         return
     tables = frames(outcome.result)
     if not tables.comparisons.empty:
-        hint = "Ratio of candidate to gpu-only, geometric mean over seeds paired by seed."
+        hint = (
+            "Ratio of candidate to gpu-only, geometric mean over seeds paired by seed. Those of "
+            "single tiers stand under latency at every rate, and in comparisons.csv."
+        )
         table = _comparisons(outcome)
         yield Panel("tables-comparisons", "Comparisons", hint, table, is_wide=True, is_folded=True)
     hint = "One row per policy, rate and seed."
@@ -66,6 +69,7 @@ def _comparisons(outcome: Outcome) -> Table:
             c.verdict.replace("_", " "),
         )
         for c in outcome.result.comparisons
+        if "_tier_" not in c.metric  # more than all others together
     )
     columns = (
         "scenario", "rate", "candidate", "baseline", "metric", "ratio", "95 % interval", "n",

@@ -1,6 +1,6 @@
 """Latency by the tier that served a request; an overall median hides the slow tier."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from apexbench.reports.outcome import Outcome, Scenario
@@ -8,7 +8,7 @@ from apexbench.reports.palette import LANE_COLORS
 from apexbench.reports.panels import Chart, Panel, Table, View, nothing
 from apexbench.reports.plotting import axis, drawn, figure, label, patch_legend, seconds_axis
 from apexbench.reports.wording import count, rate, seconds
-from apexbench.result import Quantiles, Setting, TierLatency
+from apexbench.result import Setting
 
 Tier = Literal["gpu", "cpu"]
 _TIERS: tuple[Tier, ...] = ("gpu", "cpu")
@@ -16,7 +16,7 @@ _NAMES = {"gpu": "GPU tier", "cpu": "CPU tier"}
 _SYMBOLS = {"gpu": "circle", "cpu": "diamond"}
 _ROW_HEIGHT = 34
 _FRAME_HEIGHT = 90
-_LATENCIES = ("ttft_s", "tpot_s", "e2e_s")
+_LATENCIES = ("ttft", "tpot", "e2e")
 
 
 def build(outcome: Outcome) -> Iterator[Panel]:
@@ -43,20 +43,12 @@ def _panels(outcome: Outcome, position: int, scenario: Scenario) -> Iterator[Pan
             )
 
 
-def _tiers(outcome: Outcome, setting: Setting | None, name: str, tier: Tier) -> list[TierLatency]:
-    found = [run.latency_by_tier.get(tier) for run in outcome.runs(setting, name)]
-    return [latency for latency in found if latency is not None]
-
-
 def _has_tier(outcome: Outcome, setting: Setting | None, name: str) -> bool:
-    return any(_median(_tiers(outcome, setting, name, tier), "tpot_s") for tier in _TIERS)
+    return any(outcome.mean(setting, name, _metric(tier, "tpot")) for tier in _TIERS)
 
 
-def _median(tiers: Sequence[TierLatency], metric: str) -> float | None:
-    """Mean over seeds of the median."""
-    quantiles: list[Quantiles] = [getattr(tier, metric) for tier in tiers]
-    values = [q.p50 for q in quantiles if q.p50 is not None]
-    return sum(values) / len(values) if values else None
+def _metric(tier: Tier, latency: str) -> str:
+    return f"{tier}_tier_{latency}_p50_s"
 
 
 def _chart(outcome: Outcome, setting: Setting, names: list[str]) -> Chart:
@@ -74,7 +66,7 @@ def _chart(outcome: Outcome, setting: Setting, names: list[str]) -> Chart:
 
 
 def _points(outcome: Outcome, setting: Setting, names: list[str], tier: Tier) -> dict[str, Any]:
-    values = [_median(_tiers(outcome, setting, name, tier), "tpot_s") for name in names]
+    values = [outcome.mean(setting, name, _metric(tier, "tpot")) for name in names]
     return {
         "type": "scatter",
         "mode": "markers",
@@ -91,10 +83,10 @@ def _table(outcome: Outcome, setting: Setting, names: list[str]) -> Table:
     rows = []
     for name in names:
         for tier in _TIERS:
-            found = _tiers(outcome, setting, name, tier)
-            requests = sum(latency.requests for latency in found) if found else None
-            medians = (seconds(_median(found, metric)) for metric in _LATENCIES)
-            rows.append((name, _NAMES[tier], count(requests), *medians))
+            found = [run.latency_by_tier.get(tier) for run in outcome.runs(setting, name)]
+            requests = sum(latency.requests for latency in found if latency) or None
+            medians = (outcome.mean(setting, name, _metric(tier, part)) for part in _LATENCIES)
+            rows.append((name, _NAMES[tier], count(requests), *map(seconds, medians)))
     columns = ("policy", "tier", "requests, all seeds", "TTFT p50", "TPOT p50", "E2E p50")
     return Table(columns, tuple(rows), frozenset(range(2, len(columns))))
 
@@ -102,7 +94,7 @@ def _table(outcome: Outcome, setting: Setting, names: list[str]) -> Table:
 def _summary(outcome: Outcome, setting: Setting, names: list[str]) -> str:
     texts = []
     for name in names:
-        gpu, cpu = (_median(_tiers(outcome, setting, name, tier), "tpot_s") for tier in _TIERS)
+        gpu, cpu = (outcome.mean(setting, name, _metric(tier, "tpot")) for tier in _TIERS)
         cpu_text = f", CPU tier {seconds(cpu)}" if cpu is not None else ""
         texts.append(f"{name}: GPU tier {seconds(gpu)}{cpu_text}")
     return "; ".join(texts) + "."
@@ -110,8 +102,8 @@ def _summary(outcome: Outcome, setting: Setting, names: list[str]) -> str:
 
 VIEW = View(
     id="tiers",
-    title="Latency by tier",
-    lead="A request belongs to the tier that made most of its decode tokens.",
+    title="TPOT by tier",
+    lead="What a request served by the CPU waits for each token, beside one served by the GPU.",
     place="more",
     build=build,
 )

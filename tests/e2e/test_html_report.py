@@ -198,6 +198,36 @@ def test_a_phone_needs_no_sideways_scrolling(window: Any, report: Path) -> None:
     assert window.run(wide) == 0
 
 
+READ_LATENCY_TABLE = """
+    const box = document.querySelector("#latency-table .panel:not(:has(.fold)) .scroll");
+    box.scrollLeft = 400;
+    const left = (element) => Math.round(element.getBoundingClientRect().left);
+    const [name, value] = box.querySelectorAll("tbody tr:last-child td");
+    return {
+        width: box.clientWidth,
+        content: box.scrollWidth,
+        name: left(name) - left(box),
+        value: left(value) - left(box),
+    };
+"""
+
+
+def test_nine_policies_fit_a_phone(window: Any, tmp_path: Path) -> None:
+    """Wide tables scroll within themselves and keep the name of the row in sight."""
+    page = tmp_path / "nine.html"
+    names = tuple(synthetic.BEHAVIOURS)
+    document = synthetic.build(seeds=2, cases=synthetic.CASES[:1], variants=names)
+    page.write_text(html.render(document), encoding="utf-8")
+    show(window, page, width=PHONE_WIDTH)
+    window.run(DRAW_ALL)
+    assert window.run("return document.documentElement.scrollWidth") == PHONE_WIDTH
+    table = window.run(READ_LATENCY_TABLE)
+    assert table["content"] > table["width"] + 400
+    assert table["name"] == 0
+    assert table["value"] < 0
+    assert window.console_errors() == []
+
+
 @pytest.mark.parametrize("name", ["empty", "zero_successes", "hostile"])
 def test_odd_documents_open_cleanly(window: Any, tmp_path: Path, name: str) -> None:
     page = tmp_path / f"{name}.html"

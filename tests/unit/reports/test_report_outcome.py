@@ -72,3 +72,8 @@ def test_metrics_are_found_by_table_name(synthetic: ModuleType) -> None:
     assert metric_of(run, "tpot_p50_s") == run.metrics.tpot_s.p50
     assert metric_of(run, "latency_per_token_mean_s") == run.metrics.latency_per_token_s.mean
     assert metric_of(run, "ttft_p99_s") is None
+    assert metric_of(run, "cpu_tier_tpot_p50_s") is None
+    deferred = synthetic.build(seeds=1, variants=("static:deferred",)).runs[0]
+    by_tier = {tier: metric_of(deferred, f"{tier}_tier_tpot_p90_s") for tier in ("gpu", "cpu")}
+    assert by_tier["gpu"] == deferred.metrics.tpot_s.p90
+    assert by_tier["cpu"] == pytest.approx(33 * (by_tier["gpu"] or 0.0))

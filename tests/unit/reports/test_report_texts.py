@@ -1,6 +1,7 @@
 """The report on a terminal and as Markdown."""
 
 import io
+from itertools import groupby
 from types import ModuleType
 from typing import Literal
 
@@ -50,6 +51,15 @@ def test_terminal_keeps_policy_names_whole_at_80_columns(synthetic: ModuleType) 
     assert rows[0].rstrip().endswith("yes")
 
 
+def test_nine_policies_fit_80_columns_on_a_line_each(synthetic: ModuleType) -> None:
+    names = tuple(synthetic.BEHAVIOURS)
+    lines = printed(synthetic.build(cases=synthetic.CASES[:1], variants=names)).splitlines()
+    assert len(names) == 9
+    assert max(len(line) for line in lines) <= 80
+    rows = [line for line in lines if line.rstrip().endswith(" yes")]
+    assert [row.split()[0] for row in rows] == list(names)
+
+
 def test_terminal_has_no_escapes_without_colour(synthetic: ModuleType) -> None:
     assert "\x1b" not in printed(synthetic.build(seeds=1))
     assert "\x1b" in printed(synthetic.build(seeds=1), color=True)
@@ -83,9 +93,37 @@ def test_markdown_says_what_the_verdicts_say(synthetic: ModuleType) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_markdown_tables_have_equal_columns(synthetic: ModuleType, document: str) -> None:
-    lines = markdown.render(getattr(synthetic, document)()).splitlines()
-    rows = [line.replace("\\|", "") for line in lines if line.startswith("|")]
-    assert {row.count("|") for row in rows} <= {10}
+    for rows in tables_of(markdown.render(getattr(synthetic, document)())):
+        assert len(rows) > 2
+        assert len({row.replace("\\|", "").count("|") for row in rows}) == 1
+
+
+def tables_of(text: str) -> list[list[str]]:
+    groups = groupby(text.splitlines(), key=lambda line: line.startswith("|"))
+    return [list(lines) for is_table, lines in groups if is_table]
+
+
+def test_markdown_shows_the_latency_of_the_best_hybrid(synthetic: ModuleType) -> None:
+    document = synthetic.build(cases=synthetic.CASES[:1])
+    text = markdown.render(document)
+    assert "Latency of static:deferred as a ratio to all requests of gpu-only" in text
+    _, (head, _, *rows) = tables_of(text)
+    assert [row.split(" ")[1][:-1] for row in rows] == ["0.5", "0.8", "1", "1.2"]
+    columns = [cell.strip() for cell in head.strip("|").split("|")]
+    found = next(
+        c
+        for c in document.comparisons
+        if (c.setting, c.candidate) == ("t4-osc-1x", "static:deferred")
+        and c.metric == "cpu_tier_tpot_p90_s"
+    )
+    cell = rows[2].strip("|").split("|")[columns.index("CPU-tier TPOT p90")]
+    assert cell.strip().startswith(f"{found.ratio:.1f}")
+
+
+def test_markdown_without_finite_rates_has_no_latency_table(synthetic: ModuleType) -> None:
+    text = markdown.render(synthetic.build(cases=synthetic.CASES[:1], labels=("inf",)))
+    assert "Latency of" not in text
+    assert len(tables_of(text)) == 1
 
 
 def test_markdown_takes_names_literally(synthetic: ModuleType) -> None:

@@ -96,7 +96,7 @@ def test_no_significant_difference(result: Result) -> None:
 
 def test_higher_latency_is_not_a_plain_win(result: Result) -> None:
     key = (ONLINE, "static:deferred", "tpot_p50_s")
-    verdict = verdicts(changed(result, key, ratio=30.0, verdict="worse"))[0]
+    verdict = verdicts(changed(result, key, ratio=30.0, ci_high=32.0, verdict="worse"))[0]
     assert (verdict.tone, verdict.label) == ("unclear", "Mixed: more throughput, higher latency")
 
 
@@ -112,6 +112,32 @@ def test_int4_ahead_without_certainty_is_said(result: Result) -> None:
     verdict = verdicts(changed(result, key, ratio=1.9, ci_low=1.5, ci_high=2.4))[0]
     assert verdict.tone == "unclear"
     assert "intervals do not separate them" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("rival", "words"),
+    [
+        ({"ratio": 2.1}, "is ahead of every hybrid, but one seed supports no claim"),
+        ({"ratio": 1.1}, "is behind the best hybrid, but one seed supports no claim"),
+    ],
+)
+def test_int4_under_one_seed_is_not_judged_by_intervals(
+    synthetic: ModuleType, rival: dict[str, float], words: str
+) -> None:
+    document = synthetic.build(seeds=1, cases=synthetic.CASES[:1])
+    key = (SATURATION, "gpu-only+int4", THROUGHPUT)
+    text = verdicts(changed(document, key, **rival))[0].sentence
+    assert f"gpu-only+int4 {words}: " in text
+    assert "separate" not in text
+
+
+def test_int4_behind_is_said_by_what_the_intervals_show(result: Result) -> None:
+    key = (SATURATION, "gpu-only+int4", THROUGHPUT)
+    apart = changed(result, key, ratio=1.2, ci_low=1.1, ci_high=1.3)
+    assert "gpu-only+int4 stays below the best hybrid: " in verdicts(apart)[0].sentence
+    near = changed(result, key, ratio=1.7, ci_low=1.3, ci_high=2.2)
+    words = "gpu-only+int4 is behind the best hybrid, but the intervals do not separate them: "
+    assert words in verdicts(near)[0].sentence
 
 
 def test_one_seed_claims_nothing(synthetic: ModuleType) -> None:
@@ -162,6 +188,17 @@ def test_missing_sides_are_named(
 ) -> None:
     document = synthetic.build(seeds=1, cases=synthetic.CASES[:1], variants=variants)
     assert words in verdicts(document)[0].sentence
+
+
+def test_lost_latency_without_saturation_is_no_plain_win(synthetic: ModuleType) -> None:
+    document = synthetic.build(cases=synthetic.CASES[:1], labels=("0.8x",))
+    faster = {"ratio": 0.8, "ci_low": 0.7, "ci_high": 0.9, "verdict": "better"}
+    slower = {"ratio": 1.4, "ci_low": 1.2, "ci_high": 1.6, "verdict": "worse"}
+    best = str(verdicts(document)[0].candidate)
+    won = changed(document, (ONLINE, best, "tpot_p50_s"), **faster)
+    assert verdicts(won)[0].label == "Hybrid wins"
+    mixed = changed(won, (ONLINE, best, "e2e_p90_s"), **slower)
+    assert verdicts(mixed)[0].label == "Mixed: lower median TPOT, higher latency"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from apexbench.reports.wording import (
     percent,
     quantity,
     rate,
+    rates,
     seconds,
 )
 
@@ -102,9 +103,25 @@ def test_rate(label: str, rps: float | None, text: str) -> None:
     assert rate(label, rps) == text
 
 
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ([("0.8x", 1.9)], "0.8\u00d7 load"),
+        ([("0.8x", 1.9), ("1x", 2.4)], "0.8\u00d7 and 1\u00d7 load"),
+        ([("0.5x", 1.2), ("0.8x", 1.9), ("1x", 2.4)], "0.5\u00d7, 0.8\u00d7 and 1\u00d7 load"),
+        ([("0.8x", 1.9), ("2", 2.0)], f"0.8\u00d7 load and 2.00{THIN}req/s"),
+    ],
+)
+def test_rates(settings: list[tuple[str, float | None]], text: str) -> None:
+    assert rates(settings) == text
+
+
 def test_metrics_are_named() -> None:
     assert describe("tpot_p50_s").name == "TPOT p50"
     assert describe("latency_per_token_p99_s").unit == "s"
+    assert describe("cpu_tier_tpot_p90_s").name == "CPU-tier TPOT p90"
+    assert describe("gpu_tier_e2e_p50_s").unit == "s"
+    assert describe("new_tier_x").name == "new_tier_x"
     assert describe("something_new").name == "something_new"
     assert quantity(0.5, "slo_attainment") == f"50{THIN}%"
     assert quantity(206.4, "output_throughput_tok_s") == f"206{THIN}tok/s"
