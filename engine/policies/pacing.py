@@ -12,7 +12,6 @@ requests that end. Who would miss TTFT in the queue is taken in beyond the bound
 those behind.
 """
 
-from math import inf
 from typing import NamedTuple
 
 from apexbench.engine.policies.base import Finished, Limits, Targets, Traffic
@@ -245,23 +244,29 @@ class Pace:
         return min(1.0, rate * times_ns[1] / left) if left > 0 else 1.0
 
     def _backlog(self, traffic: Traffic, max_on_host: int | None) -> float:
-        """Prompt tokens that are there and can have blocks."""
+        """Prompt tokens that are there and can have blocks. The host's places are only then a
+        reason to hurry when somebody can be in time.
+        """
         places = traffic.num_waiting
         if max_on_host is not None:
-            places = max_on_host - traffic.num_on_host
+            places = 0 if self._is_hopeless(traffic) else max_on_host - traffic.num_on_host
         prompt = self._prompt_tokens / self._num_ended
         room = max(0, traffic.free_gpu_tokens) + max(0, places) * prompt
         return traffic.prefill_tokens + min(traffic.waiting_tokens, room)
 
     def _time_for_prompts(self, traffic: Traffic) -> float:
-        """In which the backlog should be computed, so that none of it misses TTFT; without a
-        target, or where everybody has missed it, a number of mean steps.
+        """In which the backlog should be computed: a number of mean steps, so that blocks do not
+        lie idle, and soon enough for TTFT unless everybody has missed it.
         """
-        ttft_ns, waited_ns = self._ttft_ns, traffic.head_wait_ns
         spread_ns = _MAX_SPREAD * self.tempo.step_ns
-        if ttft_ns is None or min(waited_ns, traffic.newest_wait_ns) > ttft_ns:
-            return inf if ttft_ns is not None else spread_ns
-        return min(spread_ns, _TTFT_SHARE * ttft_ns)
+        if self._ttft_ns is None or self._is_hopeless(traffic):
+            return spread_ns
+        return min(spread_ns, _TTFT_SHARE * self._ttft_ns)
+
+    def _is_hopeless(self, traffic: Traffic) -> bool:
+        """Everybody who waits has missed TTFT."""
+        waited_ns = min(traffic.head_wait_ns, traffic.newest_wait_ns)
+        return self._ttft_ns is not None and waited_ns > self._ttft_ns
 
 
 def _mean(times_ns: tuple[float, float], frequency: float) -> float:

@@ -31,8 +31,9 @@ _STEPS = (
     "tokens it computed, if there were any."
 )
 _WEIGHED = (
-    "Each column is one decision, spread over the whole run; height is the token rate that the "
-    "policy predicted for a candidate. Stars were taken; the table says why."
+    "Each column is one decision, spread over the whole run; height is what a candidate gains over "
+    "the first one, in tokens of the step less the price of its time. For the planner the first is "
+    "gpu_only. Stars were taken; the table says why."
 )
 
 
@@ -192,7 +193,7 @@ def _weighed_chart(run: Run, shown: Sequence[Decision]) -> Chart:
     drawing = figure(
         [trace for trace in traces if trace["x"]],
         axis("step of the run"),
-        axis("predicted tok/s", rangemode="tozero"),
+        axis("tokens gained"),
     )
     legend = tuple(
         LegendItem(name, str(look["color"]), "solid", str(look["symbol"]))
@@ -221,10 +222,10 @@ def _candidates(
         "name": name,
         "meta": name,
         "x": [decision.step for decision, _ in found],
-        "y": drawn(candidate.rate_tok_s for _, candidate in found),
+        "y": drawn(_gain(decision, candidate) for decision, candidate in found),
         "marker": dict(look),
         "customdata": [label(candidate.plan) for _, candidate in found],
-        "hovertemplate": "step %{x}: %{customdata}, %{y:.3~g} tok/s (%{fullData.name})"
+        "hovertemplate": "step %{x}: %{customdata}, %{y:+.3~g} tokens (%{fullData.name})"
         "<extra></extra>",
     }
 
@@ -233,26 +234,33 @@ def _weighed_table(shown: Sequence[Decision]) -> Table:
     columns = (
         "step",
         "taken",
+        "tokens gained",
         "predicted tok/s",
         "predicted step",
         "next best",
-        "its tok/s",
+        "its gain",
         "why",
     )
-    return Table(columns, tuple(map(_decision_row, shown)), frozenset({0, 2, 3, 5}))
+    return Table(columns, tuple(map(_decision_row, shown)), frozenset({0, 2, 3, 4, 6}))
+
+
+def _gain(decision: Decision, candidate: Prediction) -> float:
+    """What the policy maximises, less the same of the first candidate."""
+    return candidate.gain_tokens - decision.candidates[0].gain_tokens
 
 
 def _decision_row(decision: Decision) -> tuple[str, ...]:
     taken = decision.candidates[decision.chosen]
     others = [c for place, c in enumerate(decision.candidates) if place != decision.chosen]
-    rival = max(others, key=lambda candidate: candidate.rate_tok_s, default=None)
+    rival = max(others, key=lambda candidate: candidate.gain_tokens, default=None)
     return (
         str(decision.step),
         taken.plan,
+        number(_gain(decision, taken)),
         number(taken.rate_tok_s),
         seconds(taken.step_s),
         "" if rival is None else rival.plan,
-        number(None if rival is None else rival.rate_tok_s),
+        number(None if rival is None else _gain(decision, rival)),
         decision.reason,
     )
 

@@ -21,7 +21,16 @@ from apexbench.engine.simulate import (
 )
 from apexbench.records import NS_PER_S, Request, Workload
 
-POLICIES = ("gpu-only", "static:deferred", "static:two_batch", "static:in_layer", "neo", "apex")
+POLICIES = (
+    "gpu-only",
+    "fastdecode",
+    "planner",
+    "static:deferred",
+    "static:two_batch",
+    "static:in_layer",
+    "neo",
+    "apex",
+)
 NUM_REQUESTS = 100
 GIB = 2**30
 

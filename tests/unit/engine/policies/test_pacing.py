@@ -132,7 +132,7 @@ def test_prompts_that_can_be_in_time_are_not_kept_waiting() -> None:
         made = pace(Targets(1.0, 2.0))
         made.limits(ended(20))
         waits = {"head_wait_ns": waited_ns, "newest_wait_ns": waited_ns}
-        portions.append(budget(made, free_gpu_tokens=4000, **waits))
+        portions.append(budget(made, **waits))
     assert portions[0] < portions[1]
 
 
