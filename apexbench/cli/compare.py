@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apexbench.cli.exits import ExitCode
+from apexbench.cli.interrupts import StopRequest, at_once, deferred
 from apexbench.cli.options import (
     ConfigFile,
     CpuKernel,
@@ -95,8 +96,9 @@ def compare(
     options = dict(locals())
     file = options.pop("config")
     options["thresholds"] = options.pop("set_")
-    resolved = _resolve(options, file)
-    return _Session(resolved, is_out_given=_is_out_given(resolved)).run()
+    with at_once():
+        resolved = _resolve(options, file)
+        return _Session(resolved, is_out_given=_is_out_given(resolved)).run()
 
 
 def _resolve(options: dict[str, object], file: Path | None) -> "CompareConfig":
@@ -127,17 +129,15 @@ class _Session:
 
     def run(self) -> int:
         """The exit code."""
-        from apexbench.cli.interrupts import terminable, undisturbed
         from apexbench.compare.comparison import Comparison
 
         self._check_targets()
         comparison = Comparison.prepare(self._config)
         started = time.perf_counter()
-        with terminable():
-            self._run_with_progress(comparison)
-        if not comparison.results:
-            return self._nothing(comparison)
-        with undisturbed():
+        with deferred() as stop:
+            self._run_with_progress(comparison, stop)
+            if not comparison.results:
+                return self._nothing(comparison)
             result = comparison.document(wall_s=time.perf_counter() - started)
             unwritten = self._write(result, comparison)
         self._print(result, is_written=not unwritten)
@@ -154,12 +154,12 @@ class _Session:
             if path is not None and path != STDOUT:
                 check_target(Path(path))
 
-    def _run_with_progress(self, comparison: "Comparison") -> None:
+    def _run_with_progress(self, comparison: "Comparison", stop: StopRequest) -> None:
         from apexbench.cli.progress import Bars
 
         is_shown = sys.stderr.isatty() and not self._config.quiet
         with Bars(self._errors, is_shown=is_shown) as bars:
-            comparison.run(bars.phase)
+            comparison.run(stop.watching(bars.phase))
 
     def _nothing(self, comparison: "Comparison") -> int:
         self._complain(comparison.failures)

@@ -6,8 +6,6 @@ import traceback
 from collections.abc import Callable
 from enum import IntEnum
 
-import typer
-
 from apexbench.errors import ApexbenchError
 
 DEBUG_VARIABLE = "APEXBENCH_DEBUG"
@@ -29,6 +27,8 @@ def guard(command: Callable[[], object]) -> int:
 
     `command` may return an exit code; anything else counts as success.
     """
+    import typer
+
     try:
         code = command()
         sys.stdout.flush()
@@ -44,6 +44,8 @@ def guard(command: Callable[[], object]) -> int:
         return _on_system_exit(stop)
     except Exception as error:  # noqa: BLE001 - the last resort before the user
         return _on_bug(error)
+    if code == ExitCode.INTERRUPTED and not isinstance(code, ExitCode):
+        return _explain("interrupted", ExitCode.INTERRUPTED)  # typer says nothing at Ctrl-C
     return int(code) if isinstance(code, int) else ExitCode.OK
 
 

@@ -13,6 +13,8 @@ from apexbench.compare.environment import environment
 from apexbench.compare.matrix import BACKLOG, SettingCells, setting_cells
 from apexbench.compare.pool import Batch, CellRunner, Progress, default_jobs
 from apexbench.compare.scenarios import Scenario, scenarios
+from apexbench.compare.studies import Studies, check_studies
+from apexbench.compare.sweeps import Sweeps
 from apexbench.compare.variants import BASELINE, VariantSpec, parse_variants
 from apexbench.config import CompareConfig
 from apexbench.metrics.comparisons import comparisons
@@ -30,6 +32,8 @@ class Comparison:
     scenarios: tuple[Scenario, ...]
     settings: list[Setting] = field(default_factory=list)
     batches: list[Batch] = field(default_factory=list)
+    studies: Studies = field(default_factory=Studies)
+    sweeps: Sweeps = field(default_factory=Sweeps)
     notes: list[str] = field(default_factory=list)
     is_interrupted: bool = False
 
@@ -37,7 +41,10 @@ class Comparison:
     def prepare(cls, config: CompareConfig) -> "Comparison":
         """Resolve every name; UsageError or InputError before anything has run."""
         variants = parse_variants(config.policies)
-        return cls(config, variants, scenarios(config, variants))
+        check_studies(config, variants)
+        comparison = cls(config, variants, scenarios(config, variants))
+        comparison.sweeps = Sweeps.prepare(config, comparison.scenarios, variants, comparison.seeds)
+        return comparison
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -52,7 +59,8 @@ class Comparison:
     @property
     def failures(self) -> tuple[str, ...]:
         """A sentence per run that could not be made, and one for those that were lost."""
-        return tuple(sentence for batch in self.batches for sentence in _failures(batch))
+        of_runs = (sentence for batch in self.batches for sentence in _failures(batch))
+        return (*of_runs, *self.studies.failures, *_failures(self.sweeps.batch))
 
     def run(self, phase: Phase) -> None:
         """Run everything; stops early, with what is done, when interrupted."""
@@ -62,6 +70,9 @@ class Comparison:
                 if not any(batch.num_lost for batch in self.batches):
                     runner.on_progress = phase("rates")
                     self._run_rates(runner)
+                    runs = [result.run for result in self.results]
+                    self.studies.run(self.config, self.scenarios, runs, runner, phase)
+                    self._run_sweeps(runner, phase)
         except KeyboardInterrupt:
             self.is_interrupted = True
 
@@ -76,6 +87,8 @@ class Comparison:
         warnings = (
             *self.notes,
             *failures,
+            *self.studies.notes(),
+            *self.sweeps.notes(),
             *caveats.caveats(settings, runs, gaps, BASELINE),
         )
         return Result(
@@ -85,13 +98,18 @@ class Comparison:
             config=config_document(self.config),
             command=command(self.config),
             environment=environment(
-                wall_s=wall_s, simulated_s=sum(result.simulated_s for result in results)
+                wall_s=wall_s,
+                simulated_s=sum(result.simulated_s for result in results)
+                + self.studies.simulated_s
+                + self.sweeps.simulated_s,
             ),
             warnings=tuple(dict.fromkeys(warnings)),
             settings=settings,
             variants=tuple(variant.document() for variant in self.variants),
-            runs=runs,
+            runs=self.studies.attached_to(runs),
             comparisons=pairs,
+            sweeps=self.sweeps.findings(),
+            sensitivities=self.studies.sensitivities,
         )
 
     def request_table(self) -> pa.Table:
@@ -136,6 +154,11 @@ class Comparison:
                     self._note_left_out(scenario, part)
                 parts.append(part)
         self._run_parts(runner, parts)
+
+    def _run_sweeps(self, runner: CellRunner, phase: Phase) -> None:
+        if self.sweeps.batch.cells:
+            runner.on_progress = phase("sweeps")
+            runner.run(self.sweeps.batch)
 
     def _run_parts(self, runner: CellRunner, parts: Sequence[SettingCells]) -> None:
         """The batch is kept before it runs: an interrupt at any moment loses nothing that ended."""

@@ -1,25 +1,36 @@
-"""Runs cells one after the other or in parallel processes, with equal results in equal order."""
+"""Runs cells one after the other or in parallel processes, with equal results in equal order.
 
-import gc
-import multiprocessing
+Each worker process has a pipe of its own to this one, and nothing else is shared: no lock and no
+queue that a killed process could leave unusable. (concurrent.futures waits for ever when a worker
+is killed in the middle of a result, because the parent itself holds the pipe open.)
+"""
+
 import os
+import pickle
 import signal
-import threading
+import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from queue import Empty
-from typing import Any
+from functools import partial
+from multiprocessing.connection import Connection, Pipe, wait
+from subprocess import DEVNULL, Popen
 
 from apexbench.compare.cells import Cell, CellResult, run_cell
-from apexbench.errors import ApexbenchError
+from apexbench.compare.worker import (
+    Completed,
+    Failure,
+    Message,
+    Ready,
+    attempt,
+    settle_heap,
+)
 
-POLL_S = 0.2
+POLL_S = 0.2  # the longest time between two reports of progress
 MAX_DEFAULT_JOBS = 8
-
-_messages: Any = None  # the worker process's end of the progress queue
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SERVE = "import sys; from apexbench.compare.worker import serve; serve(int(sys.argv[1]))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +43,7 @@ class Extent:
     num_requests: int
 
 
-Progress = Callable[[Extent], None]
+Progress = Callable[[Extent], None]  # may raise KeyboardInterrupt: nothing is half done then
 
 
 @dataclass(slots=True)
@@ -47,6 +58,18 @@ class Batch:
     failures: dict[int, str] = field(default_factory=dict)
     num_lost: int = 0
 
+    @property
+    def num_open(self) -> int:
+        """Cells without an outcome."""
+        return len(self.cells) - len(self.results) - len(self.failures)
+
+    def keep(self, index: int, outcome: CellResult | Failure) -> None:
+        """What came of a cell."""
+        if isinstance(outcome, Failure):
+            self.failures[index] = outcome.sentence
+        else:
+            self.results[index] = outcome
+
     def ordered(self) -> list[CellResult]:
         """Results in the order of the cells, whatever order they ended in."""
         return [self.results[index] for index in sorted(self.results)]
@@ -59,12 +82,6 @@ class Batch:
         return Extent(len(ended), len(sizes), done + running, sum(sizes))
 
 
-def settle_heap() -> None:
-    """Keep what the imports left behind out of every garbage collection of the runs to come."""
-    gc.collect()
-    gc.freeze()
-
-
 def default_jobs() -> int:
     """Processes to use when nobody says: the cores this process may run on."""
     return max(1, min(MAX_DEFAULT_JOBS, len(os.sched_getaffinity(0))))
@@ -73,128 +90,142 @@ def default_jobs() -> int:
 class CellRunner:
     """Keeps worker processes alive across batches. Use as a context manager.
 
-    Whatever ends the block early, Ctrl-C included, ends the workers too; results that had come in
-    are in the batch.
+    Progress is reported every `POLL_S` at least, or after every few steps where there is one
+    process. Whatever ends the block, Ctrl-C included, ends the workers too; results that had come
+    in are in the batch.
     """
 
     def __init__(self, jobs: int, on_progress: Progress) -> None:
         self._jobs = jobs
         self.on_progress = on_progress
-        self._pool: ProcessPoolExecutor | None = None
-        self._queue: Any = None
-        self._running: dict[int, int] = {}
+        self._workers: list[_Worker] = []
 
     def __enter__(self) -> "CellRunner":
         if self._jobs == 1:
             settle_heap()
-        else:
-            context = multiprocessing.get_context("spawn")
-            self._queue = context.Queue()
-            self._pool = ProcessPoolExecutor(
-                self._jobs, mp_context=context, initializer=_start, initargs=(self._queue,)
-            )
         return self
 
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        if self._pool is None:
-            return
-        if error is not None:
-            _kill(self._pool)
-        self._pool.shutdown(cancel_futures=True)
+    def __exit__(self, *_: object) -> None:
+        """Kill the workers: they hold nothing, and nobody waits for what they are doing."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.wait()
+            worker.connection.close()
 
     def run(self, batch: Batch) -> None:
         """Run all cells of `batch` and put into it what comes of them."""
         self.on_progress(batch.extent(0))
-        if self._pool is None:
+        if self._jobs == 1:
             self._run_here(batch)
         else:
-            self._run_in_pool(batch, self._pool)
+            self._run_in_workers(batch)
 
     def _run_here(self, batch: Batch) -> None:
         for index, cell in enumerate(batch.cells):
-            with _collecting(batch, index):
-                batch.results[index] = run_cell(
-                    cell, lambda done: self.on_progress(batch.extent(done))
-                )
-            self.on_progress(batch.extent(0))
+            report = partial(self._report, batch)
+            batch.keep(index, attempt(partial(run_cell, cell, report)))
+            self._report(batch, 0)
 
-    def _run_in_pool(self, batch: Batch, pool: ProcessPoolExecutor) -> None:
-        self._running.clear()
-        futures = _submit(pool, batch)
-        pending: set[Future[CellResult]] = set(futures)
-        while pending:
-            done, pending = wait(pending, timeout=POLL_S, return_when=FIRST_COMPLETED)
-            for future in done:
-                with _collecting(batch, futures[future]):
-                    batch.results[futures[future]] = future.result()
-            self._drain()
-            self.on_progress(batch.extent(self._requests_running(batch)))
+    def _report(self, batch: Batch, running: int) -> None:
+        self.on_progress(batch.extent(running))
 
-    def _drain(self) -> None:
-        while True:
-            try:
-                index, completed = self._queue.get_nowait()
-            except Empty:
-                return
-            self._running[index] = completed
+    def _run_in_workers(self, batch: Batch) -> None:
+        if not self._is_broken:
+            self._hire(min(self._jobs, len(batch.cells)))
+        waiting = deque(range(len(batch.cells)))
+        while batch.num_open and not self._is_broken:
+            self._hand_out(batch, waiting)
+            self._listen(batch)
+            self._report(batch, sum(worker.completed for worker in self._workers))
+        batch.num_lost = batch.num_open
 
-    def _requests_running(self, batch: Batch) -> int:
-        ended = batch.results.keys() | batch.failures.keys()
-        return sum(done for index, done in self._running.items() if index not in ended)
+    @property
+    def _is_broken(self) -> bool:
+        """A worker has died: whatever killed it would meet its cell again."""
+        return any(worker.is_dead for worker in self._workers)
+
+    def _hire(self, num_workers: int) -> None:
+        with _signals_blocked():
+            while len(self._workers) < num_workers:
+                self._workers.append(_Worker.start())
+
+    def _hand_out(self, batch: Batch, waiting: deque[int]) -> None:
+        for worker in self._workers:
+            if worker.is_idle and waiting:
+                index = waiting.popleft()
+                data = attempt(partial(pickle.dumps, batch.cells[index]))
+                if isinstance(data, Failure):
+                    batch.keep(index, data)
+                else:
+                    worker.take(index, data)
+
+    def _listen(self, batch: Batch) -> None:
+        """Wait for messages, of which a death is one: the worker's end of the pipe closes."""
+        speaking = wait([worker.connection for worker in self._workers], POLL_S)
+        for worker in self._workers:
+            if worker.connection in speaking:
+                outcome = worker.listen()
+                if outcome is not None:
+                    batch.keep(worker.index, outcome)
 
 
-def _submit(pool: ProcessPoolExecutor, batch: Batch) -> dict[Future[CellResult], int]:
-    """Workers start here and inherit that Ctrl-C is blocked: to stop them is the parent's decision.
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """A worker process as its parent sees it; `index`: the cell it was given last."""
 
-    They would otherwise print a traceback each when the terminal sends it to all. SIGTERM stays:
-    it is how the pool itself ends the others after one has died.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
-    try:
-        return {pool.submit(_work, i, cell): i for i, cell in enumerate(batch.cells)}
-    except BrokenProcessPool:
-        batch.num_lost = len(batch.cells)
-        return {}
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    process: Popen[bytes]
+    connection: Connection
+    index: int = 0
+    completed: int = 0
+    is_idle: bool = False  # not before it says so: sending a large cell waits until it reads
+    is_dead: bool = False
+
+    @classmethod
+    def start(cls) -> "_Worker":
+        """With the parent's modules; by hand, because multiprocessing's children print a traceback
+        when the parent is killed while it starts them."""
+        ours, theirs = Pipe()
+        with theirs:  # then the worker alone holds it, and it closes when the worker dies
+            process = Popen(
+                [sys.executable, "-P", "-c", _SERVE, str(theirs.fileno())],
+                stdin=DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            )
+        return cls(process, ours)
+
+    def take(self, index: int, cell: bytes) -> None:
+        """Give it the pickled cell."""
+        self.index, self.is_idle = index, False
+        try:
+            self.connection.send_bytes(cell)
+        except OSError:
+            self.is_dead = True
+
+    def listen(self) -> CellResult | Failure | None:
+        """Its next message, waiting for it; the outcome of its cell if that is what it was."""
+        try:
+            message: Message = self.connection.recv()
+        except (EOFError, OSError):
+            self.is_dead = True
+            return None
+        if isinstance(message, Completed):
+            self.completed = message.num_requests
+            return None
+        self.completed, self.is_idle = 0, True
+        return None if isinstance(message, Ready) else message
 
 
 @contextmanager
-def _collecting(batch: Batch, index: int) -> Iterator[None]:
-    """A cell that fails is reported and costs no other cell."""
+def _signals_blocked() -> Iterator[None]:
+    """Workers start here and inherit that Ctrl-C and SIGTERM are blocked.
+
+    To stop them is the parent's decision; they would otherwise print a traceback each, or die
+    before it, when a terminal or a supervisor signals the whole group.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
-    except ApexbenchError as error:
-        batch.failures[index] = str(error)
-    except BrokenProcessPool:
-        batch.num_lost += 1
-    except Exception as error:  # noqa: BLE001 - a bug in one run must not lose the others' results
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        batch.failures[index] = f"this is a bug in apexbench: {reason}"
-
-
-def _start(queue: Any) -> None:
-    """Runs first in every worker process."""
-    global _messages  # noqa: PLW0603 - set once per worker process
-    _messages = queue
-    settle_heap()
-    queue.cancel_join_thread()  # a worker may end with its last progress unread
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed cannot stop its workers, and they would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _work(index: int, cell: Cell) -> CellResult:
-    return run_cell(cell, lambda completed: _messages.put((index, completed)))
-
-
-def _kill(pool: ProcessPoolExecutor) -> None:
-    """Do not wait for cells that nobody will read."""
-    for process in list((pool._processes or {}).values()):  # noqa: SLF001 - no public way to stop
-        process.kill()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,16 +1,10 @@
-"""`apexbench compare` from the outside: equal bytes, interrupts, dying workers, progress."""
+"""`apexbench compare` from the outside: equal bytes, frames, progress."""
 
 import json
 import os
-import pty
 import re
-import select
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +13,8 @@ import pytest
 
 import apexbench
 from apexbench.result import load
+from tests.e2e.watched import LONG, SMALL, START, Watched
 
-START = "from apexbench.cli.main import main; main()"
-# Small, two variants, both phases, one scenario.
-SMALL = ("--gpu", "t4", "--workload", "osc", "--requests", "30", "--seeds", "2",
-         "--rate", "0.8x,inf", "--policies", "gpu-only,apex")  # fmt: skip
-# Seconds per run and many seeds: there is always something left to interrupt.
-LONG = ("--gpu", "a10", "--workload", "fixed:64/64", "--requests", "3000", "--seeds", "12",
-        "--policies", "gpu-only")  # fmt: skip
-PATIENCE_S = 60  # for a hung process only
 FIXED_DATE = {"SOURCE_DATE_EPOCH": "1700000000"}
 
 
@@ -114,161 +101,6 @@ def test_json_on_stdout_is_only_json() -> None:
     assert done.returncode == 0
     assert json.loads(done.stdout)["kind"] == "compare"
     assert "next: apexbench" in done.stderr
-
-
-# --- interrupts and deaths ------------------------------------------------------------------------
-
-
-@dataclass
-class Watched:
-    """A comparison with its own session and a terminal for stderr, whose progress we read."""
-
-    arguments: Sequence[str]
-    environment: dict[str, str] = field(default_factory=dict)
-    seen: str = ""
-
-    def __enter__(self) -> "Watched":
-        self._terminal, terminal = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", START, "compare", *self.arguments],
-            stdout=subprocess.DEVNULL, stderr=terminal, start_new_session=True,
-            env=os.environ | {"TERM": "xterm", "COLUMNS": "200"} | self.environment,
-        )  # fmt: skip
-        os.close(terminal)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for pid in self.members():
-            os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-        os.close(self._terminal)
-
-    def read_until(self, pattern: str) -> None:
-        """Until the terminal has shown `pattern`."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not re.search(pattern, self.seen):
-            assert self._read(), f"ended without showing {pattern}: {self.seen[-500:]}"
-            assert time.monotonic() < deadline, self.seen[-500:]
-
-    def wait(self) -> int:
-        """The exit code, once nothing of the session is left but zombies."""
-        deadline = time.monotonic() + PATIENCE_S
-        while self._read():
-            assert time.monotonic() < deadline, f"does not end: {self.seen[-500:]}"
-        code = self.process.wait(PATIENCE_S)
-        while self.members():
-            assert time.monotonic() < deadline, f"left behind: {self.members()}"
-            time.sleep(0.05)
-        return code
-
-    def members(self) -> list[int]:
-        """Living processes of the session."""
-        found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
-            except OSError:
-                continue
-            if int(session) == self.process.pid and state != "Z":
-                found.append(int(stat.parent.name))
-        return found
-
-    def workers(self) -> list[int]:
-        """Members that run cells."""
-        return [
-            pid
-            for pid in self.members()
-            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
-
-    def sentences(self) -> list[str]:
-        """What the command said on stderr, without its progress."""
-        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.seen)
-        return re.findall(r"apexbench: [^\r\n]*", plain)
-
-    def _read(self) -> bool:
-        """False when every process has closed the terminal."""
-        if not select.select([self._terminal], [], [], PATIENCE_S)[0]:
-            pytest.fail(f"silent for {PATIENCE_S} s: {self.seen[-500:]}")
-        try:
-            data = os.read(self._terminal, 65536)
-        except OSError:  # how Linux says that the other end is closed
-            return False
-        self.seen += data.decode(errors="replace")
-        return bool(data)
-
-
-def _to_parent(watched: Watched) -> None:
-    os.kill(watched.process.pid, signal.SIGINT)
-
-
-def _to_group(watched: Watched) -> None:
-    os.killpg(watched.process.pid, signal.SIGINT)
-
-
-def _terminate(watched: Watched) -> None:
-    os.killpg(watched.process.pid, signal.SIGTERM)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("send", [_to_parent, _to_group, _terminate])
-@pytest.mark.parametrize("jobs", ["1", "2"])
-@pytest.mark.parametrize(
-    ("rates", "moment"),
-    [("inf", r"saturation.*runs [1-9]\d*/12"), ("1x", r"rates.*runs \d+/12")],
-    ids=["saturation", "rates"],
-)
-def test_interrupt_writes_what_is_done(
-    send: Callable[[Watched], None], jobs: str, rates: str, moment: str, tmp_path: Path
-) -> None:
-    long = LONG if rates == "inf" else (*LONG, "--requests", "300")
-    with Watched([*long, "--rate", rates, "--jobs", jobs, "--out", str(tmp_path)]) as watched:
-        watched.read_until(moment)
-        send(watched)
-        assert watched.wait() == 130
-    assert "Traceback" not in watched.seen
-    assert watched.sentences()[-1] == (
-        "apexbench: interrupted; the result holds the runs that had ended"
-    )
-    document = json.loads((tmp_path / "result.json").read_text())
-    assert document["is_partial"] is True
-    assert 1 <= len(document["runs"]) < 24
-    assert (tmp_path / "report.html").exists()
-
-
-def test_interrupt_before_any_result_says_so(tmp_path: Path) -> None:
-    endless = (*LONG, "--requests", "200000", "--rate", "inf", "--out", str(tmp_path))
-    with Watched([*endless, "--jobs", "2"]) as watched:
-        watched.read_until(r"runs 0/12")
-        _to_group(watched)
-        assert watched.wait() == 130
-    assert watched.sentences() == [
-        "apexbench: interrupted before any run had ended; nothing written"
-    ]
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_dying_worker_costs_no_finished_run(tmp_path: Path) -> None:
-    with Watched([*LONG, "--rate", "1x,inf", "--jobs", "2", "--out", str(tmp_path)]) as watched:
-        watched.read_until(r"runs [1-9]\d*/12")
-        os.kill(watched.workers()[0], signal.SIGKILL)
-        assert watched.wait() == 4
-    assert "Traceback" not in watched.seen
-    (sentence,) = watched.sentences()
-    assert "a worker process ended unexpectedly (killed, or out of memory)" in sentence
-    document = json.loads((tmp_path / "result.json").read_text())
-    assert document["is_partial"] is True
-    assert 1 <= len(document["runs"]) < 12
-
-
-def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
-    endless = (*LONG, "--requests", "200000", "--rate", "inf", "--out", str(tmp_path))
-    with Watched([*endless, "--jobs", "2"]) as watched:
-        watched.read_until(r"requests [1-9][\d,]*/")
-        assert watched.workers()
-        watched.process.kill()
-        assert watched.wait() == -signal.SIGKILL
 
 
 # --- progress -------------------------------------------------------------------------------------

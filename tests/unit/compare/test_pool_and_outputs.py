@@ -2,13 +2,17 @@
 
 import dataclasses
 import os
+import signal
+from collections.abc import Sequence
+from multiprocessing import Pipe
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from apexbench.compare import pool
+from apexbench.compare import pool, worker
 from apexbench.compare.cells import Cell, CellResult, run_cell
 from apexbench.compare.comparison import Comparison
 from apexbench.compare.environment import environment
@@ -134,14 +138,92 @@ def test_processes_change_nothing() -> None:
     assert one.document(wall_s=1).runs == two.document(wall_s=1).runs
 
 
-def test_closed_pool_is_reported_as_lost_runs() -> None:
-    cells = finished().batches[-1].cells
+@pytest.fixture(scope="module")
+def cells() -> Sequence[Cell]:
+    return finished().batches[-1].cells
+
+
+@pytest.mark.slow
+def test_workers_serve_batch_after_batch(cells: Sequence[Cell]) -> None:
     with CellRunner(2, lambda _: None) as runner:
-        assert runner._pool is not None
-        setattr(runner._pool, "_broken", "killed")  # noqa: B010 - as when a worker has died
-        batch = Batch(cells)
+        for some in (cells[:1], cells, cells[:0], cells[1:]):
+            batch = Batch(some)
+            runner.run(batch)
+            assert [r.run.variant for r in batch.ordered()] == [
+                cell.placement.variant.id for cell in some
+            ]
+        assert len(runner._workers) == 2
+        processes = [worker.process for worker in runner._workers]
+    assert [process.returncode for process in processes] == [-signal.SIGKILL] * 2
+
+
+@pytest.mark.slow
+def test_dead_worker_loses_what_is_open_now_and_later(cells: Sequence[Cell]) -> None:
+    def kills_once(extent: Extent) -> None:
+        if extent.runs_done == 1:
+            runner._workers[0].process.kill()
+
+    with CellRunner(2, kills_once) as runner:
+        batch, later = Batch(list(cells) * 20), Batch(cells)
         runner.run(batch)
-    assert (batch.num_lost, batch.results) == (len(cells), {})
+        runner.run(later)
+    assert batch.results
+    assert batch.num_lost == 20 * len(cells) - len(batch.results) > 0
+    assert (later.num_lost, later.results) == (len(cells), {})
+
+
+def test_worker_that_dies_in_the_middle_of_a_result_is_dead() -> None:
+    """Half a message and then nothing: what a process leaves that is killed while it sends."""
+    ours, theirs = Pipe()
+    dying = pool._Worker(Popen(["true"]), ours)
+    dying.process.wait()
+    os.write(theirs.fileno(), (1000).to_bytes(4, "big") + b"half of it")
+    theirs.close()
+    assert dying.listen() is None
+    assert dying.is_dead
+
+
+def test_worker_sees_its_parent_hang_up_without_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    ours, theirs = Pipe()
+    ours.send("unread")
+    ours.close()
+    worker._end_with_parent(theirs.fileno())
+    assert codes == [1]
+    assert theirs.recv() == "unread"
+
+
+@pytest.mark.slow
+def test_interrupt_between_results_ends_the_workers(cells: Sequence[Cell]) -> None:
+    def interrupts(extent: Extent) -> None:
+        if extent.runs_done:
+            raise KeyboardInterrupt
+
+    batch, runner = Batch(list(cells) * 20), CellRunner(2, interrupts)
+    with pytest.raises(KeyboardInterrupt), runner:
+        runner.run(batch)
+    assert 1 <= len(batch.results) < 20 * len(cells)
+    assert all(worker.process.returncode is not None for worker in runner._workers)
+
+
+@pytest.mark.slow
+def test_cell_that_cannot_travel_costs_no_other(cells: Sequence[Cell]) -> None:
+    fixed = dataclasses.replace(cells[0], setting=Unsendable())
+    with CellRunner(2, lambda _: None) as runner:
+        batch = Batch([fixed, cells[0]])
+        runner.run(batch)
+    assert list(batch.results) == [1]
+    assert batch.failures == {0: "this is a bug in apexbench: TypeError: stays here"}
+
+
+class Unsendable(str):
+    """A setting that refuses to be pickled."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> str:
+        raise TypeError("stays here")
 
 
 def test_everything_is_written_and_readable(tmp_path: Path) -> None:
