@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format bench clean debian-packages
+.PHONY: help run test check lint format bench grid gemm paper clean debian-packages
 
 OUT ?= out
 BASE ?= HEAD~1
@@ -18,6 +18,9 @@ help:
 	@echo 'make check   the same without installing anything'
 	@echo 'make format  rewrite the sources in the one format'
 	@echo 'make bench   benchmarks, as a ratio with BASE=$(BASE)'
+	@echo 'make grid    the planner against every other policy, 24 cells; writes docs/planner-grid.md'
+	@echo 'make paper   the claims of the APEX paper, simulated; writes docs/paper.md'
+	@echo 'make gemm    predicted matrix products against measured tables, TABLES=DIR; writes docs/gemm.md'
 	@echo 'make clean   remove .venv, caches, build products and $(OUT)/'
 
 run: .venv/.installed
@@ -43,6 +46,15 @@ format:
 
 bench: .venv/.installed-test
 	$(BIN)/python .ci/bench_ratio.py --base $(BASE)
+
+grid: .venv/.installed-test
+	$(BIN)/python -m tests.grid.run
+
+paper: .venv/.installed
+	$(BIN)/apexbench paper --config docs/paper.toml --out docs/paper.md
+
+gemm: .venv/.installed-test
+	$(BIN)/python -m tests.gemm_page $(if $(TABLES),--tables "$(TABLES)")
 
 clean:
 	rm -rf .venv $(OUT) build dist .benchmarks *.egg-info

@@ -1,9 +1,10 @@
 """What is compared: a policy with what was changed from the setting's defaults.
 
-"neo", "gpu-only+int4", "apex+belief=xeon-6342x2", "gpu-only+max_batched_tokens=256": any number of
-changes, in any order, each once.
+"neo", "gpu-only+int4", "apex+belief=xeon-6342x2", "planner+hysteresis=0.1", and "gpu-only+chunk256"
+for max_batched_tokens=256: any number of changes, in any order, each once.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,7 +17,8 @@ from apexbench.errors import UsageError, unknown_name
 from apexbench.result import Variant
 
 BASELINE = "gpu-only"
-BELIEF = "belief"
+BELIEF, WEIGHTS = "belief", "weights"
+CHUNK_THRESHOLD = "max_batched_tokens"
 
 Value = float | int | str
 
@@ -38,7 +40,7 @@ class VariantSpec:
         """As it stands in the result."""
         overrides = dict(self.thresholds)
         if self.weights is not None:
-            overrides["weights"] = self.weights
+            overrides[WEIGHTS] = self.weights
         if self.belief is not None:
             overrides[BELIEF] = self.belief
         if self.entry.source_sha256 is not None:
@@ -48,28 +50,42 @@ class VariantSpec:
 
 def parse_variant(text: str) -> VariantSpec:
     """UsageError with near matches for unknown names, and for a change that is made twice."""
-    policy, *changes = text.split("+")
+    policy, *typed = text.split("+")
     entry = find_policy(policy)
-    weights = belief = None
-    thresholds: dict[str, Value] = {}
-    for change in changes:
-        name, sign, value = change.partition("=")
-        if not sign:
-            _refuse_second(text, "weights", weights)
-            weights = _weights(change)
-        elif name == BELIEF:
-            _refuse_second(text, BELIEF, belief)
-            belief = load_host(value).name
-        else:
-            _refuse_second(text, name, thresholds.get(name))
-            thresholds[name] = _threshold(entry, name, value)
-    return VariantSpec("+".join([entry.name, *sorted(changes)]), entry, weights, belief, thresholds)
+    changes = sorted(map(_brief, typed))
+    values: dict[str, str] = {}
+    for name, value in map(_change, changes):
+        if name in values:
+            raise UsageError(f"variant '{text}' sets {name} twice")
+        values[name] = value
+    weights, belief = values.pop(WEIGHTS, None), values.pop(BELIEF, None)
+    return VariantSpec(
+        "+".join([entry.name, *changes]),
+        entry,
+        None if weights is None else _weights(weights),
+        None if belief is None else load_host(belief).name,
+        {name: _threshold(entry, name, value) for name, value in values.items()},
+    )
 
 
 def parse_variants(names: tuple[str, ...]) -> tuple[VariantSpec, ...]:
     """All variants; the baseline comes first and is added when it was not named."""
     found = {variant.id: variant for variant in map(parse_variant, (BASELINE, *names))}
     return tuple(found.values())
+
+
+def _brief(change: str) -> str:
+    """max_batched_tokens=256 as chunk256: one change has one name."""
+    return re.sub(rf"{CHUNK_THRESHOLD}=(\d+)", r"chunk\1", change)
+
+
+def _change(change: str) -> tuple[str, str]:
+    """("belief", "g5.xlarge"), ("weights", "int4"), or a threshold with its value."""
+    chunk = re.fullmatch(r"chunk(\d+)", change)
+    if chunk:
+        return CHUNK_THRESHOLD, chunk[1]
+    name, sign, value = change.partition("=")
+    return (name, value) if sign else (WEIGHTS, change)
 
 
 def _weights(name: str) -> str:
@@ -87,8 +103,3 @@ def _threshold(entry: PolicyEntry, name: str, text: str) -> Value:
             f"{', '.join(entry.thresholds)}"
         )
     return value
-
-
-def _refuse_second(text: str, name: str, present: object) -> None:
-    if present is not None:
-        raise UsageError(f"variant '{text}' sets {name} twice")

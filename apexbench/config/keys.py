@@ -13,7 +13,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 TABLES = ("slo", "thresholds")
 SLO_TARGETS = ("ttft", "tpot", "e2e")
 DEFAULT_POLICIES = (
-    "gpu-only", "gpu-only+int4", "neo", "apex", "static:deferred", "static:two_batch",
+    "gpu-only", "gpu-only+int4", "gpu-only+chunk256", "fastdecode", "neo", "apex",
+    "static:deferred", "planner",
 )  # fmt: skip
 # Below, near, at and above gpu-only's saturation, and everything at once.
 DEFAULT_RATES = ("0.5x", "0.8x", "1x", "1.2x", "inf")

@@ -42,6 +42,40 @@ def test_unknown_variants_name_near_ones(text: str, hint: str) -> None:
         parse_variant(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "identity", "overrides"),
+    [
+        ("gpu-only+chunk256", "gpu-only+chunk256", {"max_batched_tokens": 256}),
+        ("gpu-only+max_batched_tokens=256", "gpu-only+chunk256", {"max_batched_tokens": 256}),
+        ("planner+hysteresis=0.1+int8", "planner+hysteresis=0.1+int8",
+         {"weights": "int8", "hysteresis": 0.1}),
+        ("apex+belief=xeon-6342x2", "apex+belief=xeon-6342x2", {"belief": "xeon-6342x2"}),
+        ("static:deferred+join_mode=poll", "static:deferred+join_mode=poll", {"join_mode": "poll"}),
+    ],
+)  # fmt: skip
+def test_a_variant_carries_what_was_changed(
+    text: str, identity: str, overrides: dict[str, object]
+) -> None:
+    variant = parse_variant(text)
+    assert (variant.id, variant.document().overrides) == (identity, overrides)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("gpu-only+int4+int8", "sets weights twice"),
+        ("gpu-only+chunk256+max_batched_tokens=512", "sets max_batched_tokens twice"),
+        ("neo+hysteresis=0.1", "does not listen to threshold hysteresis"),
+        ("apex+belief=xeon-6342", "did you mean xeon-6342x2"),
+        ("gpu-only+chunk8", "from 128 to 8192"),
+        ("apex+two_batch_bais=2", "did you mean two_batch_bias"),
+    ],
+)
+def test_impossible_changes_are_one_sentence(text: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        parse_variant(text)
+
+
 @pytest.mark.parametrize("names", [("neo",), ("neo", "gpu-only"), ("neo", "neo")])
 def test_baseline_is_first_and_nothing_is_there_twice(names: tuple[str, ...]) -> None:
     assert [variant.id for variant in parse_variants(names)] == ["gpu-only", "neo"]
