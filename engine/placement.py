@@ -44,7 +44,7 @@ class Placement:
             if not (gpu or swapped[1]):
                 return None
             return StepPlan(index, (SubBatch((), gpu.ids, gpu.kv_tokens),), (), *swapped)
-        choice = self._choice(index, chunks, free)
+        choice = self._choice(index, chunks, free, sum(swapped))
         if choice.drops:
             chunks = tuple([chunk for chunk in chunks if chunk.sequence not in choice.drops])
         rows_a, rows_b, entering = self._rows_of(choice)
@@ -61,13 +61,17 @@ class Placement:
         )
 
     def _choice(
-        self, index: int, chunks: tuple[PrefillChunk, ...], free: tuple[Sequence, ...]
+        self,
+        index: int,
+        chunks: tuple[PrefillChunk, ...],
+        free: tuple[Sequence, ...],
+        swapped_tokens: int,
     ) -> Choice:
         books, cohorts = self._books, self._cohorts
         work = Candidates(
             *(chunks, len(books.gpu_rows), books.gpu_rows.kv_tokens),
             *(free, books.cpu_rows.free_kv_tokens),
-            *(len(cohorts), cohorts.num_rows, cohorts.steps_since_entry),
+            *(len(cohorts), cohorts.num_rows, cohorts.steps_since_entry, swapped_tokens),
         )
         try:
             choice = self._policy.choose(work)

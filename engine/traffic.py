@@ -6,7 +6,7 @@ from apexbench.engine.books import Books
 from apexbench.engine.policies.base import Finished, Traffic
 from apexbench.engine.sequence import Sequence
 
-# Prompts of the queue that are counted: more than any step could admit.
+# Prompts of the queue that are counted; the others are taken to be like them.
 _SEEN = 32
 
 
@@ -34,7 +34,7 @@ class TrafficWatch:
         return Traffic(
             now_ns=now_ns,
             num_waiting=len(waiting),
-            waiting_tokens=sum([sequence.target for sequence in islice(waiting, _SEEN)]),
+            waiting_tokens=self._waiting_tokens(),
             head_tokens=waiting[0].target if waiting else 0,
             head_wait_ns=now_ns - waiting[0].arrival_ns if waiting else 0,
             newest_wait_ns=now_ns - waiting[-1].arrival_ns if waiting else 0,
@@ -43,3 +43,8 @@ class TrafficWatch:
             num_on_host=books.num_on_host,
             finished=finished,
         )
+
+    def _waiting_tokens(self) -> int:
+        waiting = self._books.waiting
+        seen = sum([sequence.target for sequence in islice(waiting, _SEEN)])
+        return seen * len(waiting) // _SEEN if len(waiting) > _SEEN else seen

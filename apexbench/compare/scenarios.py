@@ -27,8 +27,8 @@ DEFAULT_SCENARIOS = (("t4", "osc"), ("t4", "reasoning"), ("a10", "azure-conv"))
 BACKLOG_REQUESTS = 2400
 OPEN_REQUESTS = 160
 # Long outputs: fewer, because each takes minutes of a small GPU's time.
-LONG_BACKLOG_REQUESTS = 64
-LONG_OPEN_REQUESTS = 16
+LONG_BACKLOG_REQUESTS = 48
+LONG_OPEN_REQUESTS = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class Candidates(NamedTuple):
     """The work at hand. GPU rows always run; `cpu_rows` are free to start a token, oldest first.
 
     KV tokens are what the next step's attention reads over all those rows. `deferred_rows` counts
-    rows inside the `num_cohorts` outstanding cohorts.
+    rows inside the `num_cohorts` outstanding cohorts; `swapped_tokens` change tier in this step.
     """
 
     chunks: tuple[PrefillChunk, ...]
@@ -48,6 +48,7 @@ class Candidates(NamedTuple):
     num_cohorts: int
     deferred_rows: int
     steps_since_entry: int
+    swapped_tokens: int = 0
 
     @property
     def prefill_tokens(self) -> int:
@@ -91,8 +92,8 @@ class Finished(NamedTuple):
 class Traffic(NamedTuple):
     """What a policy that sets the pace may know before prompts are admitted to a step.
 
-    `waiting_tokens` are of the first few in the queue only; `prefill_tokens` are left of prompts
-    in progress; `num_on_host` are sequences whose KV is on the host or on its way there;
+    `waiting_tokens` are estimated from the first few in the queue; `prefill_tokens` are left of
+    prompts in progress; `num_on_host` are sequences whose KV is on the host or on its way there;
     `finished` ended since the last step.
     """
 

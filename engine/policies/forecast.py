@@ -17,6 +17,7 @@ from typing import NamedTuple
 from apexbench.engine.costs import CostModel
 from apexbench.engine.plan import PrefillChunk
 from apexbench.engine.policies.base import Candidates, Row
+from apexbench.engine.policies.calibration import Calibration
 from apexbench.engine.policies.sizing import ByRows, RowCosts, prefill_attention_ns
 from apexbench.engine.sequence import Tier
 
@@ -24,6 +25,8 @@ from apexbench.engine.sequence import Tier
 _MANY, _MORE = 2048, 4096
 # Rows over which the cost of an average CPU row is taken.
 _SAMPLE_ROWS = 64
+# By which CPU time is changed to see whether a step depends on it.
+_SLOWER = 1.05
 
 
 class Placed(NamedTuple):
@@ -46,7 +49,8 @@ class Ground(NamedTuple):
     """What all candidate plans of one step share; times per layer.
 
     `kv_tokens[n]` is what attention over the first n CPU rows of the serving order reads;
-    `row_ns` is CPU attention of an average row, `copy_bytes` bulk KV of prompts through the link.
+    `row_ns` is CPU attention of an average row, `cpu_ratio` the correction in it, `copy_bytes` bulk
+    KV of prompts through the link. Times are uncalibrated but for the CPU's ratio to the GPU's.
     """
 
     gpu_rows: int
@@ -58,6 +62,7 @@ class Ground(NamedTuple):
     copy_bytes: int
     kv_tokens: Sequence[int]
     row_ns: float
+    cpu_ratio: float
     num_cohorts: int
     deferred_rows: int
 
@@ -88,18 +93,25 @@ class Ground(NamedTuple):
 
 
 class Forecast:
-    """Durations under one belief, in nanoseconds; equal questions are asked once."""
+    """Durations under one belief, in nanoseconds, with what calibration has learnt of it; equal
+    questions are asked once.
+    """
 
     def __init__(self, belief: CostModel) -> None:
         self.num_layers = belief.num_layers
+        self.calibration = Calibration()
         self._eager = belief
         self._captured = belief.captured
         costs = RowCosts(belief)
         self.linear, self.link = costs.linear, costs.link
         self._linear_captured = ByRows(self._captured.linear_ns)
         grown = self.linear[_MORE] - self.linear[_MANY]
-        # What a prompt token costs where weights are read for many tokens at once.
-        self.prompt_token_ns = self.num_layers * grown / (_MORE - _MANY)
+        self._prompt_token_ns = self.num_layers * grown / (_MORE - _MANY)
+
+    @property
+    def prompt_token_ns(self) -> float:
+        """What a prompt token costs where weights are read for many tokens at once."""
+        return self._prompt_token_ns * self.calibration.scale
 
     def ground(self, work: Candidates, rows: Sequence[Row], usual_context: float) -> Ground:
         """The step at hand. `rows`: free CPU rows in serving order; `usual_context`: tokens of an
@@ -123,7 +135,8 @@ class Forecast:
             copies_ns=copies_ns,
             copy_bytes=copy_bytes,
             kv_tokens=kv_tokens,
-            row_ns=max(1.0, sample / _SAMPLE_ROWS),
+            row_ns=max(1.0, sample / _SAMPLE_ROWS * self.calibration.cpu_ratio),
+            cpu_ratio=self.calibration.cpu_ratio,
             num_cohorts=work.num_cohorts,
             deferred_rows=work.deferred_rows,
         )
@@ -137,17 +150,27 @@ class Forecast:
         sampled = ground.gpu_rows + placed.in_layer
         sequences = sampled + ground.num_chunks + deferred
         once = costs.embed_ns(ground.base_rows + placed.in_layer) + costs.head_ns(max(1, sampled))
-        step = layers + once + costs.schedule_ns(sequences, is_plain)
-        if not deferred:
-            return step
-        step += self._joins_ns(ground, placed, deferred)
-        in_layer_ns = self.num_layers * placed.in_layer * ground.row_ns
-        return max(step, deferred * ground.row_ns + in_layer_ns)
+        step = float(layers + once + costs.schedule_ns(sequences, is_plain))
+        if deferred:
+            step += self._joins_ns(ground, placed, deferred)
+            in_layer_ns = self.num_layers * placed.in_layer * ground.row_ns
+            step = max(step, deferred * ground.row_ns + in_layer_ns)
+        return step * self.calibration.scale
 
     def prompt_ns(self, ground: Ground) -> float:
         """What of a step its prompt tokens cost wherever they are computed."""
         attention = self.num_layers * ground.prefill_attention_ns
-        return ground.prefill_tokens * self.prompt_token_ns + attention
+        return ground.prefill_tokens * self.prompt_token_ns + attention * self.calibration.scale
+
+    def cpu_share(self, ground: Ground, placed: Placed) -> float:
+        """d(ln step) / d(ln CPU time): 0 where the CPU is hidden, 1 where it alone counts."""
+        if not (placed.in_layer or ground.deferred(placed)):
+            return 0.0
+        slower = ground._replace(
+            row_ns=ground.row_ns * _SLOWER, cpu_ratio=ground.cpu_ratio * _SLOWER
+        )
+        before = self.step_ns(ground, placed)
+        return (self.step_ns(slower, placed) / before - 1) / (_SLOWER - 1)
 
     def _layer_ns(self, ground: Ground, placed: Placed, *, is_plain: bool) -> int:
         linear = self._linear_captured if is_plain else self.linear
@@ -172,7 +195,7 @@ class Forecast:
         if stop >= len(kv_tokens):
             return int(count * ground.row_ns)
         read = kv_tokens[stop] - kv_tokens[start]
-        return self._eager.cpu_attention_ns(count, read, ground.copy_bytes)
+        return int(self._eager.cpu_attention_ns(count, read, ground.copy_bytes) * ground.cpu_ratio)
 
     def _joins_ns(self, ground: Ground, placed: Placed, deferred: int) -> int:
         """Each cohort lengthens the launch group it joins."""

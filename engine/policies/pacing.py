@@ -29,8 +29,9 @@ _KEPT_STEPS = 4
 # Until enough requests have ended to know how long outputs are.
 _FIRST_BUDGET, _ENOUGH_REQUESTS = 512, 8
 _FIRST_OUTPUT = 64.0
-# Steps over which prompts at hand may be spread, and the share of the TTFT target that may take.
-_MAX_SPREAD, _TTFT_SHARE = 8, 0.5
+# Mean steps over which prompts at hand may be spread, and the share of the TTFT target that may
+# take; steps for which blocks may lie idle where nobody can be in time any more.
+_MAX_SPREAD, _TTFT_SHARE, _IDLE_SPREAD = 8, 0.5, 32
 # Share of the bound on sequences: it begins low, because a prompt that was admitted too early
 # cannot be undone, shrinks with each request that misses and grows with each that does not;
 # ln(1/0.85) / ln(1.008) = 20 that keep the target outweigh one that misses.
@@ -258,10 +259,9 @@ class Pace:
         """In which the backlog should be computed: a number of mean steps, so that blocks do not
         lie idle, and soon enough for TTFT unless everybody has missed it.
         """
-        spread_ns = _MAX_SPREAD * self.tempo.step_ns
         if self._ttft_ns is None or self._is_hopeless(traffic):
-            return spread_ns
-        return min(spread_ns, _TTFT_SHARE * self._ttft_ns)
+            return _IDLE_SPREAD * self.tempo.step_ns
+        return min(_MAX_SPREAD * self.tempo.step_ns, _TTFT_SHARE * self._ttft_ns)
 
     def _is_hopeless(self, traffic: Traffic) -> bool:
         """Everybody who waits has missed TTFT."""

@@ -20,7 +20,7 @@ from apexbench.engine.policies.deferral import Deferral
 from apexbench.engine.policies.forecast import Forecast, Ground, Placed
 from apexbench.engine.policies.options import Option, hidden_in_one, hidden_in_two, options
 from apexbench.engine.policies.pacing import Pace, Planned
-from apexbench.engine.policies.urgency import ServingOrder, serving_order
+from apexbench.engine.policies.urgency import ServingOrder, serving_order, with_deferrable
 from apexbench.records import NS_PER_S, Decision, PlanForecast
 
 DEFAULT_COHORTS = 8
@@ -32,6 +32,9 @@ _PACE_NS, _DECISION_NS, _DECISION_ROW_NS = 240_000, 310_000, 1_100
 _MAX_REUSE = 8
 # Contexts within this many tokens are the same mix.
 _SAME_TOKENS = 64
+# Mean steps after which a row that nobody serves is deferred whatever its target: well before
+# admission pauses for its sake.
+_PATIENCE_STEPS = 64
 # Context of a CPU row before any was seen, and how fast GPU rows teach it.
 _FIRST_CONTEXT, _LEARNING_RATE = 512.0, 0.1
 
@@ -76,18 +79,24 @@ class Planner:
         self._reused = 0
         self._choice = Choice()
         self._strategy = ""
+        self._oldest = (-1, -1)
+        self._stalled_ns = 0
         self._decided: _Decided | None = None
+        self._started_ns: int | None = None
+        self._cpu_share = 0.0
 
     def limits(self, traffic: Traffic) -> Limits:
         """How many prompt tokens this step may compute, and how many sequences the host keeps."""
         self._now_ns = traffic.now_ns
+        self._learn_from_step()
         return self._pace.limits(traffic)
 
     def choose(self, work: Candidates) -> Choice:
         """The best candidate; the last choice again while the mix is the same."""
         if work.base_rows == 0:
-            self._decided, self._mix = None, ()
+            self._decided, self._mix, self._started_ns = None, (), None
             return self._deferral.drain(work)
+        self._started_ns = None if work.swapped_tokens else self._now_ns
         if self._is_same_mix(work):
             self._reused += 1
             self._pace.repeat()
@@ -133,6 +142,8 @@ class Planner:
             step_ns=self._pace.tempo.step_ns,
             expected_output=self._pace.expected_output,
         )
+        if self._is_stalled(work):
+            order = with_deferrable(order, work.cpu_rows[0])
         ground = self._forecast.ground(work, order.rows, self._context)
         entering = self._entering(work, order)
         found = self._options(work, ground, entering)
@@ -141,6 +152,15 @@ class Planner:
         self._decided = _Decided(ground, rated, best, reason)
         self._remember(ground, rated[best], order.num_late)
         return _choice(order.rows, rated[best].option.placed)
+
+    def _is_stalled(self, work: Candidates) -> bool:
+        """The oldest free row has got no token for long: nothing for it was worth GPU time."""
+        if not work.cpu_rows:
+            return False
+        oldest = (work.cpu_rows[0].id, work.cpu_rows[0].generated)
+        self._stalled_ns = self._stalled_ns if oldest == self._oldest else self._now_ns
+        self._oldest = oldest
+        return self._now_ns - self._stalled_ns > _PATIENCE_STEPS * self._pace.tempo.step_ns
 
     def _options(self, work: Candidates, ground: Ground, entering: int) -> list[Option]:
         limits = self._thresholds
@@ -190,16 +210,34 @@ class Planner:
         margin = self._thresholds.offload_gain_margin * alone.tokens
         if best and alone.is_within and top.gain - alone.gain < margin:
             return 0, "the gain over gpu_only is below offload_gain_margin"
+        slack = self._thresholds.hysteresis * abs(top.tokens - alone.tokens)
         for index in order[:-1]:
             candidate = rated[index]
-            slack = self._thresholds.hysteresis * candidate.tokens
             is_last = candidate.option.label == self._strategy and candidate.is_within
             if is_last and top.gain - candidate.gain < slack:
                 return index, "the best gains less than hysteresis over the strategy in use"
         return best, "best predicted tokens for its time within the targets"
 
+    def _learn_from_step(self) -> None:
+        """The step that was planned last has ended just now: the next one is asked for at once.
+        Nothing is learnt from steps with swaps, which no forecast knows.
+        """
+        started_ns, predicted_ns = self._started_ns, self.predicted_step_ns
+        if started_ns is None or predicted_ns is None or self._decided is None:
+            return
+        self._started_ns = None
+        decided = self._decided
+        placed = decided.rated[decided.chosen].option.placed
+        self._forecast.calibration.observe(
+            predicted_ns,
+            self._now_ns - started_ns,
+            has_cpu_rows=bool(placed.in_layer or decided.ground.deferred(placed)),
+            cpu_share=self._cpu_share,
+        )
+
     def _remember(self, ground: Ground, chosen: _Rated, num_late: int) -> None:
         self._strategy = chosen.option.label
+        self._cpu_share = self._forecast.cpu_share(ground, chosen.option.placed)
         self._pace.note(
             Planned(
                 *(ground, chosen.option.placed, chosen.step_ns, chosen.spare_ns, chosen.tokens),

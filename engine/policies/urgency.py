@@ -43,5 +43,12 @@ def serving_order(
     return ServingOrder([row for _, row in (*in_time, *late)], len(late))
 
 
+def with_deferrable(order: ServingOrder, row: Row) -> ServingOrder:
+    """The same with `row` last, among those that may be deferred."""
+    others = [other for other in order.rows if other is not row]
+    is_late = any(other is row for other in order.rows[len(order.rows) - order.num_late :])
+    return ServingOrder([*others, row], order.num_late + (not is_late))
+
+
 def _slowness(entry: tuple[float, Row]) -> float:
     return entry[0]

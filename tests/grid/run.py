@@ -10,7 +10,17 @@ from statistics import median
 
 from apexbench.compare.pool import CellRunner, default_jobs
 from apexbench.files import write_text_atomic
-from tests.grid.cells import GPUS, LEAST, LEAST_OF_BASELINE, LOADS, WORKLOADS, Score, Size, scores
+from tests.grid.cells import (
+    DRAW_RIVALS,
+    GPUS,
+    LEAST,
+    LEAST_OF_BASELINE,
+    LOADS,
+    WORKLOADS,
+    Score,
+    Size,
+    scores,
+)
 from tests.grid.known import KNOWN_MISSES
 
 FULL = Size(backlog=600, online=400, seeds=2, draws=16)
@@ -75,7 +85,8 @@ def _size_line(size: Size) -> str:
     return (
         f"{size.backlog} requests at saturation, {size.online} at a rate, {size.seeds} seeds on the"
         f" profiles' devices; {size.draws} draws of the true devices with one seed and"
-        f" {size.share_of_draw:.0%} of the requests, the policies going on to believe the profiles."
+        f" {size.share_of_draw:.0%} of the requests, the policies going on to believe the profiles;"
+        f" rivals there are {', '.join(DRAW_RIVALS)}."
     )
 
 

@@ -9,14 +9,14 @@ import pytest
 from apexbench.engine.decisions import MAX_DECISIONS
 from apexbench.engine.deployment import deploy
 from apexbench.engine.plan import StepPlan
-from apexbench.engine.policies.base import Candidates, Choice, PolicyContext, Targets
+from apexbench.engine.policies.base import Candidates, Choice, PolicyContext, Targets, Traffic
 from apexbench.engine.policies.planner import Planner
 from apexbench.engine.simulate import SimulationSpec, capacity_for, pools_of, simulate
 from apexbench.engine.thresholds import Thresholds
 from apexbench.records import Decision, Request, Workload
 
 T4 = deploy()
-LAYERS = T4.model.num_layers
+QUIET = Traffic(0, 0, 0, 0, 0, 0, 0, 0, 0, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,3 +184,27 @@ def peak_on_host(tpot_s: float | None) -> int:
         observers=(lambda _plan, _result, scheduler: on_host.append(len(scheduler.cpu_rows)),),
     )
     return max(on_host)
+
+
+def test_a_row_that_nobody_serves_is_deferred_in_the_end() -> None:
+    """Where L + 1 steps per token miss the target, and no step is worth its GPU time."""
+    made = planner(Targets(None, 0.1), max_in_layer_rows=0)
+    made.choose(work(0))  # so that it knows how long steps are
+    entered = []
+    for step in range(120):
+        now_ns = step * 70_000_000
+        made.limits(QUIET._replace(now_ns=now_ns))
+        young = Row(0, 400, 1, now_ns)  # never late itself
+        entered.append(bool(made.choose(work(1, cpu_rows=(young,))).enter))
+    assert not any(entered[:50])
+    assert any(entered[50:])
+
+
+def test_a_belief_that_is_wrong_is_corrected() -> None:
+    """The CPU of the truth is half as fast: predictions get better as the run goes on."""
+    slow = replace(T4, cpu_attention_bytes_per_s=0.5 * 18e9)
+    wrong = replace(spec("planner", Targets(None, 0.4)), truth=slow.costs())
+    log = simulate(wrong)
+    assert log.prediction_error is not None
+    assert log.prediction_error < 0.1
+    assert simulate(wrong).prediction_error == log.prediction_error

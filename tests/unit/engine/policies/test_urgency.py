@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from apexbench.engine.policies.urgency import ServingOrder, serving_order
+from apexbench.engine.policies.urgency import ServingOrder, serving_order, with_deferrable
 
 MS = 1_000_000
 TARGET_NS, STEP_NS = 100 * MS, 50 * MS
@@ -53,3 +53,11 @@ def test_who_outlived_the_expectation_has_a_rest_left() -> None:
 def test_without_a_target_rows_stay_as_they_came() -> None:
     found = order(Row(0, 20), Row(1, 1), target=None)
     assert (ids(found), found.num_late) == ([0, 1], 0)
+
+
+def test_a_stalled_row_becomes_the_first_to_be_deferred() -> None:
+    rows = (Row(0, 20), Row(1, 11), Row(2, 15))
+    found = with_deferrable(order(*rows), rows[1])
+    assert (ids(found), found.num_late) == ([2, 0, 1], 1)
+    again = with_deferrable(found, rows[1])
+    assert (ids(again), again.num_late) == ([2, 0, 1], 1)
