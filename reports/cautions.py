@@ -19,22 +19,32 @@ class Caution:
     text: str
 
 
-def cautions_of(outcome: Outcome, scenario: Scenario, candidate: str) -> Iterator[Caution]:
-    """What qualifies a verdict on a candidate against gpu-only."""
+def cautions_of(
+    outcome: Outcome, scenario: Scenario, candidate: str, within_target: str | None = None
+) -> Iterator[Caution]:
+    """What qualifies a verdict on a candidate against gpu-only.
+
+    `within_target` is the hybrid that the verdict names for keeping the TPOT target at saturation.
+    """
     setting = scenario.any_setting
     if setting.is_exploratory:
         name = setting.workload_summary.name
         yield Caution(EXPLORATORY, f"the request lengths of {name} are approximated.")
     candidates = _runs(outcome, scenario, candidate)
-    yield from _unsteady(candidates + _runs(outcome, scenario, BASELINE))
+    others = _runs(outcome, scenario, BASELINE)
+    if within_target not in (None, candidate):
+        others += outcome.runs(scenario.saturation, within_target)
+    yield from _unsteady(candidates + others)
     yield from _idle_cpu(candidates)
-    yield from interrupted(outcome)
+    yield from incomplete(outcome)
 
 
-def interrupted(outcome: Outcome) -> Iterator[Caution]:
-    """That the comparison was stopped before it was complete."""
-    if outcome.result.is_partial:
+def incomplete(outcome: Outcome) -> Iterator[Caution]:
+    """That runs are missing: because they were stopped, or because they failed."""
+    if outcome.result.is_interrupted:
         yield Caution("interrupted", "only the runs that finished are in this result.")
+    elif outcome.result.is_partial:
+        yield Caution("incomplete", "some runs failed; the warnings say which and why.")
 
 
 def _runs(outcome: Outcome, scenario: Scenario, variant: str) -> tuple[Run, ...]:

@@ -1,4 +1,4 @@
-"""runs.csv and comparisons.csv: the tables of `apexbench.load`, for spreadsheets."""
+"""One CSV text per table of `apexbench.load`, for spreadsheets; all but the requests."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,12 @@ if TYPE_CHECKING:
 def tables(result: Result) -> dict[str, str]:
     """File name -> CSV text; a table without rows is an empty text."""
     found = frames(result)
-    return {"runs.csv": _csv(found.runs), "comparisons.csv": _csv(found.comparisons)}
+    return {
+        "runs.csv": _csv(found.runs),
+        "comparisons.csv": _csv(found.comparisons),
+        "sweeps.csv": _csv(found.sweeps),
+        "sensitivities.csv": _csv(found.sensitivities),
+    }
 
 
 def _csv(frame: "pd.DataFrame") -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from apexbench.reports.prose import Number, Part
 from apexbench.reports.wording import EN_DASH, MISSING, interval, number, times
-from apexbench.result import Comparison
+from apexbench.result import Comparison, SweepPoint
 
 
 def evidence(key: str, found: Comparison) -> Iterator[Part]:
@@ -32,9 +32,9 @@ def significance(found: Comparison) -> str:
     return ""
 
 
-def ratio_cell(found: Comparison | None) -> str:
+def ratio_cell(found: Comparison | SweepPoint | None) -> str:
     """A ratio with its interval, or with the number of seeds where there is none."""
-    if found is None:
+    if found is None or found.ratio is None:
         return MISSING
     if found.ci_low is None:
         return f"{times(found.ratio)} (n = {found.n})"

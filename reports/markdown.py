@@ -8,6 +8,7 @@ from apexbench.reports.outcome import Outcome, Scenario, index
 from apexbench.reports.panels import Table
 from apexbench.reports.prose import Name, Sentence
 from apexbench.reports.summary import latency_note, latency_table, saturation_note, saturation_table
+from apexbench.reports.sweep_digest import sweep_note, sweep_table, sweeps_of
 from apexbench.reports.verdicts import Verdict, verdicts, where_hybrid_loses
 from apexbench.result import Result
 
@@ -17,7 +18,7 @@ _SPECIAL = "\\`*_{}[]<>#|~&$@"  # what could start mark-up, a mention or a formu
 
 
 def render(result: Result) -> str:
-    """Badge, verdicts, losses, one table per scenario, warnings and the command."""
+    """Badge, verdicts, losses, tables and sweeps per scenario, warnings and the command."""
     return "\n".join(_lines(result)) + "\n"
 
 
@@ -33,8 +34,15 @@ def _lines(result: Result) -> Iterator[str]:
         yield from _verdict(verdict)
         table = saturation_table(outcome, scenario)
         if table.rows:
-            yield from ("", *_table(table), "", _text(saturation_note(scenario)))
+            yield from ("", *_table(table), "", _text(saturation_note(outcome, scenario)))
         yield from _latencies(outcome, scenario, verdict.candidate)
+        for sweep in sweeps_of(outcome, scenario):
+            yield from (
+                "",
+                _text(sweep_note(outcome, sweep)),
+                "",
+                *_table(sweep_table(outcome, sweep)),
+            )
     yield from ("", "### Where hybrid loses", "", _sentence(where_hybrid_loses(result).sentence))
     yield from _warnings(result.warnings)
     yield from ("", f"Command: {_code(result.command)}")
@@ -73,7 +81,7 @@ def _sentence(sentence: Sentence) -> str:
 
 
 def _table(table: Table) -> Iterator[str]:
-    yield _row(table.columns)
+    yield _row(map(_text, table.columns))
     yield _row("---:" if i in table.numeric else "---" for i in range(len(table.columns)))
     for row in table.rows:
         yield _row(_text(cell) for cell in row)

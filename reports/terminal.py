@@ -1,4 +1,4 @@
-"""The report on a terminal: verdicts, one table per scenario, losses and warnings."""
+"""The report on a terminal: verdicts, a table and the sweeps per scenario, losses and warnings."""
 
 from rich import box
 from rich.console import Console
@@ -9,6 +9,7 @@ from apexbench.reports.basis import basis
 from apexbench.reports.outcome import Outcome, Scenario, index
 from apexbench.reports.prose import Name, Number, Sentence
 from apexbench.reports.summary import saturation_note, saturation_table
+from apexbench.reports.sweep_digest import sweep_sentence, sweeps_of
 from apexbench.reports.verdicts import Verdict, verdicts, where_hybrid_loses
 from apexbench.result import Result
 
@@ -30,6 +31,8 @@ def render(result: Result, console: Console) -> None:
         console.print()
         _print_verdict(verdict, console)
         _print_table(outcome, scenario, console)
+        for sweep in sweeps_of(outcome, scenario):
+            console.print(_styled(sweep_sentence(outcome, sweep)))
     console.print()
     console.print(Text("Where hybrid loses", style="bold"))
     console.print(_styled(where_hybrid_loses(result).sentence))
@@ -68,7 +71,7 @@ def _print_table(outcome: Outcome, scenario: Scenario, console: Console) -> None
         table.add_row(*(Text(_plain(cell)) for cell in row))
     console.print()
     console.print(table)
-    console.print(Text(saturation_note(scenario), style="dim"))
+    console.print(Text(saturation_note(outcome, scenario), style="dim"))
 
 
 def _styled(sentence: Sentence) -> Text:

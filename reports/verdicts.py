@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
-from apexbench.reports.cautions import PROVISIONAL, Caution, cautions_of, interrupted
+from apexbench.reports.case import Case, best_hybrid
+from apexbench.reports.cautions import PROVISIONAL, Caution, cautions_of, incomplete
 from apexbench.reports.evidence import evidence, significance
-from apexbench.reports.latency_claim import LatencyClaim, claim_sentence, latency_claim
+from apexbench.reports.judgement import Tone, judge
+from apexbench.reports.latency_claim import claim_sentence
 from apexbench.reports.losses import Cell, LossReport, is_clearly_worse, where_hybrid_loses
 from apexbench.reports.outcome import (
     BASELINE,
     CPU_TIER_TPOT,
-    GOODPUT,
     THROUGHPUT,
     TPOT,
     Outcome,
@@ -19,7 +19,8 @@ from apexbench.reports.outcome import (
     index,
 )
 from apexbench.reports.prose import Name, Number, Part, Sentence, sentence
-from apexbench.reports.robustness import NOT_ROBUST, draws_of, is_robust, robustness_sentence
+from apexbench.reports.robustness import robustness_sentence
+from apexbench.reports.tpot_target import target_sentence
 from apexbench.reports.wording import (
     count,
     describe,
@@ -28,11 +29,9 @@ from apexbench.reports.wording import (
     seconds,
     times,
 )
-from apexbench.result import Comparison, Draws, Result, Setting, Variant
+from apexbench.result import Comparison, Result, Setting
 
 __all__ = ["Caution", "Cell", "LossReport", "Tone", "Verdict", "verdicts", "where_hybrid_loses"]
-
-Tone = Literal["win", "loss", "unclear"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,58 +63,21 @@ def verdicts(result: Result) -> tuple[Verdict, ...]:
     return tuple(_verdict(outcome, scenario) for scenario in outcome.scenarios)
 
 
-def best_hybrid(outcome: Outcome, scenario: Scenario) -> Variant | None:
-    """The hybrid with the highest mean throughput at saturation, else goodput online.
-
-    None where no hybrid ran or none produced anything.
-    """
-    setting, metric = scenario.saturation, THROUGHPUT
-    if not outcome.hybrids_at(setting):
-        setting, metric = scenario.online, GOODPUT
-    means = {v.id: outcome.mean(setting, v.id, metric) or 0.0 for v in outcome.hybrids_at(setting)}
-    able = [v for v in outcome.hybrids_at(setting) if means[v.id] > 0]
-    return max(able, key=lambda v: means[v.id], default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """What a verdict on one scenario looks at."""
-
-    outcome: Outcome
-    scenario: Scenario
-    best: Variant
-
-    @property
-    def saturation(self) -> Comparison | None:
-        return self.outcome.comparison(self.scenario.saturation, self.best.id, THROUGHPUT)
-
-    @property
-    def latency(self) -> Comparison | None:
-        return self.outcome.comparison(self.scenario.online, self.best.id, TPOT)
-
-    @property
-    def draws(self) -> Draws | None:
-        return draws_of(self.outcome, self.scenario, self.best.id)
-
-    @property
-    def claim(self) -> LatencyClaim | None:
-        return latency_claim(self.outcome, self.scenario, self.best.id)
-
-
 def _verdict(outcome: Outcome, scenario: Scenario) -> Verdict:
     obstacle = _obstacle(outcome, scenario)
     best = best_hybrid(outcome, scenario)
     if obstacle is not None or best is None:
         reason = sentence(obstacle or "No hybrid policy ran, so there is nothing to compare.")
-        cautions = tuple(interrupted(outcome))
+        cautions = tuple(incomplete(outcome))
         return Verdict(scenario.name, "unclear", "Nothing to compare", None, (reason,), cautions)
-    case = _Case(outcome, scenario, best)
-    tone, label = _judge(case)
-    cautions = tuple(cautions_of(outcome, scenario, best.id))
+    case = Case(outcome, scenario, best)
+    tone, label = judge(case)
+    cautions = tuple(cautions_of(outcome, scenario, best.id, _within_target(case)))
     if tone != "unclear" and PROVISIONAL.intersection(caution.flag for caution in cautions):
         label += ", provisionally"
     sentences = (
         _throughput(case),
+        *_target(case),
         *_robustness(case),
         *_rivals(case),
         _latency(case),
@@ -140,47 +102,7 @@ def _obstacle(outcome: Outcome, scenario: Scenario) -> str | None:
     return None
 
 
-def _judge(case: _Case) -> tuple[Tone, str]:
-    throughput, latency = case.saturation, case.latency
-    decisive = throughput or latency
-    if decisive is None:
-        return "unclear", "Not comparable"
-    if decisive.ci_low is None:
-        return "unclear", "One seed: not established"
-    if decisive.verdict == "no_significant_difference":
-        return "unclear", "No significant difference"
-    if throughput and case.draws and not is_robust(case.draws, throughput.ratio):
-        return "unclear", f"{NOT_ROBUST[0].upper()}{NOT_ROBUST[1:]}"
-    if decisive.verdict == "worse":
-        return "loss", "Hybrid loses"
-    return _judge_win(case)
-
-
-def _judge_win(case: _Case) -> tuple[Tone, str]:
-    """A hybrid that beats gpu-only may still not be the best answer."""
-    reservation = _faster_rival(case) or _lost_latency(case)
-    return ("unclear", f"Mixed: {reservation}") if reservation else ("win", "Hybrid wins")
-
-
-def _faster_rival(case: _Case) -> str | None:
-    throughput, rivals = case.saturation, _rivals_of(case)
-    if throughput is None:
-        return None
-    if any(is_clearly_worse(throughput, rival) for rival in rivals):
-        return "GPU-only with smaller weights is faster"
-    if any(rival.ratio > throughput.ratio for rival in rivals):
-        return "GPU-only with smaller weights may be faster"
-    return None
-
-
-def _lost_latency(case: _Case) -> str | None:
-    if case.claim is None or case.claim.status != "lost":
-        return None
-    gain = "more throughput" if case.saturation is not None else "lower median TPOT"
-    return f"{gain}, higher latency"
-
-
-def _throughput(case: _Case) -> Sentence:
+def _throughput(case: Case) -> Sentence:
     setting = case.scenario.saturation
     if setting is None:
         return sentence("Saturation was not run, so throughput is not compared.")
@@ -199,18 +121,29 @@ def _throughput(case: _Case) -> Sentence:
     )  # fmt: skip
 
 
-def _robustness(case: _Case) -> Iterator[Sentence]:
+def _target(case: Case) -> Iterator[Sentence]:
+    if case.target is not None:
+        yield target_sentence(case.target)
+
+
+def _within_target(case: Case) -> str | None:
+    """The hybrid that is named for keeping the target."""
+    found = case.target
+    return None if found is None or found.within is None else found.within.variant
+
+
+def _robustness(case: Case) -> Iterator[Sentence]:
     if case.draws is not None:
         found = case.saturation
         yield robustness_sentence(case.best.id, case.draws, found.ratio if found else None)
 
 
-def _rank(case: _Case) -> str:
+def _rank(case: Case) -> str:
     others = len(case.outcome.hybrids_at(case.scenario.saturation))
     return f", the best of {others} hybrids," if others > 1 else ""
 
 
-def _latency(case: _Case) -> Sentence:
+def _latency(case: Case) -> Sentence:
     setting = case.scenario.online
     if setting is None:
         return sentence("No finite rate was run, so latency is not compared.")
@@ -220,7 +153,8 @@ def _latency(case: _Case) -> Sentence:
     ours = case.outcome.mean(setting, case.best.id, TPOT)
     theirs = case.outcome.mean(setting, BASELINE, TPOT)
     return sentence(
-        f"At {rate(setting.rate_label, setting.rate_rps)} its median TPOT is ",
+        f"At {rate(setting.rate_label, setting.rate_rps)} the median TPOT of ",
+        Name(case.best.id), " is ",
         Number("tpot_ratio", found.ratio, times(found.ratio)), " that of ", Name(BASELINE), " (",
         evidence("tpot", found), "): ",
         _measured("tpot", ours, TPOT), " against ", _measured("baseline_tpot", theirs, TPOT),
@@ -228,12 +162,12 @@ def _latency(case: _Case) -> Sentence:
     )  # fmt: skip
 
 
-def _claim(case: _Case) -> Iterator[Sentence]:
+def _claim(case: Case) -> Iterator[Sentence]:
     if case.claim is not None:
         yield claim_sentence(case.outcome, case.claim)
 
 
-def _cpu_tier(case: _Case, setting: Setting) -> Iterator[Part]:
+def _cpu_tier(case: Case, setting: Setting) -> Iterator[Part]:
     """The rows the CPU served: an overall median hides that they are many times slower."""
     value = case.outcome.mean(setting, case.best.id, CPU_TIER_TPOT)
     if value is not None:
@@ -242,19 +176,10 @@ def _cpu_tier(case: _Case, setting: Setting) -> Iterator[Part]:
         yield " for requests served mostly by the CPU"
 
 
-def _rivals_of(case: _Case) -> tuple[Comparison, ...]:
-    setting = case.scenario.saturation
-    rivals = (
-        case.outcome.comparison(setting, rival.id, THROUGHPUT)
-        for rival in case.outcome.rivals_at(setting)
-    )
-    return tuple(rival for rival in rivals if rival is not None)
-
-
-def _rivals(case: _Case) -> Iterator[Sentence]:
+def _rivals(case: Case) -> Iterator[Sentence]:
     """GPU-only with other weights: the cheaper alternative a reader has to know of."""
     best = case.saturation
-    for rival in _rivals_of(case):
+    for rival in case.rivals:
         if best is None:
             return
         yield sentence(
@@ -275,7 +200,7 @@ def _rank_of_rival(rival: Comparison, best: Comparison) -> str:
     return f" {place}, but the intervals do not separate them"
 
 
-def _kv_tokens(case: _Case) -> Iterator[Sentence]:
+def _kv_tokens(case: Case) -> Iterator[Sentence]:
     for setting in case.scenario.judged:
         ours = case.outcome.first_run(setting, case.best.id)
         theirs = case.outcome.first_run(setting, BASELINE)
@@ -291,7 +216,7 @@ def _kv_tokens(case: _Case) -> Iterator[Sentence]:
         return
 
 
-def _not_comparable(case: _Case, setting: Setting) -> Sentence:
+def _not_comparable(case: Case, setting: Setting) -> Sentence:
     where = rate(setting.rate_label, setting.rate_rps)
     return sentence(
         Name(case.best.id), " and ", Name(BASELINE),

@@ -95,6 +95,7 @@ class Comparison:
             tool_version=apexbench.__version__,
             kind="compare",
             is_partial=self.is_interrupted or bool(failures),
+            is_interrupted=self.is_interrupted,
             config=config_document(self.config),
             command=command(self.config),
             environment=environment(

@@ -210,6 +210,7 @@ def _summary(
 ) -> SweepPoint:
     """One variant at one point: means over seeds, and the ratio if there is one."""
     medians = [p50 for run in runs if (p50 := run.metrics.tpot_s.p50) is not None]
+    p90s = [p90 for run in runs if (p90 := run.metrics.tpot_s.p90) is not None]
     first = runs[0]
     return SweepPoint(
         values=values,
@@ -218,6 +219,7 @@ def _summary(
         gpu_kv_tokens=first.gpu_kv_tokens,
         cpu_kv_tokens=first.cpu_kv_tokens,
         tpot_p50_s=_mean(medians) if medians else None,
+        tpot_p90_s=_mean(p90s) if len(p90s) == len(runs) else None,
         n=len(runs),
         is_steady=all(run.window.is_steady for run in runs),
         ratio=None if found is None else found.ratio,

@@ -37,7 +37,8 @@ class Result(Document):
     schema_version: Literal[1] = 1
     tool_version: str
     kind: Literal["compare"]
-    is_partial: bool = False  # interrupted: holds what was done
+    is_partial: bool = False  # interrupted, or some runs failed: holds what was done
+    is_interrupted: bool = False
     config: dict[str, Any]  # resolved; `command` reproduces it
     command: str
     environment: Environment

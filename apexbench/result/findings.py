@@ -35,6 +35,7 @@ class SweepPoint(Document):
     gpu_kv_tokens: int
     cpu_kv_tokens: int
     tpot_p50_s: float | None
+    tpot_p90_s: float | None = None  # None where some seed has too few requests for it
     n: int
     is_steady: bool
     ratio: float | None = None

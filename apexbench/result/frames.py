@@ -1,11 +1,12 @@
 """A result document as tidy pandas DataFrames, the same ones the report tables use."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apexbench.result.document import Result, read
+from apexbench.result.findings import Sweep
 from apexbench.result.runs import Draws, Run
 from apexbench.result.settings import Setting
 
@@ -17,11 +18,19 @@ REQUESTS_FILE = "requests.parquet"
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Tidy tables of a result: one row per run, per request (if known), per comparison."""
+    """Tidy tables of a result: one row per run, per request (if known), per comparison.
+
+    `sweeps` has one row per point and variant. Swept values stand in a column per parameter,
+    "swept_gpu_kv_tokens", empty in the rows of sweeps that hold it; `sweep` joins the parameters of
+    a sweep by "/". `sensitivities` has one row per bar of the tornado. Without rows a table is
+    empty and has no columns.
+    """
 
     runs: "pd.DataFrame"
     requests: "pd.DataFrame | None"
     comparisons: "pd.DataFrame"
+    sweeps: "pd.DataFrame"
+    sensitivities: "pd.DataFrame"
 
 
 def load(path: str | Path) -> Frames:
@@ -47,6 +56,8 @@ def frames(result: Result, requests_path: Path | None = None) -> Frames:
         runs=pd.DataFrame([_run_row(run, settings[run.setting]) for run in result.runs]),
         requests=requests,
         comparisons=pd.DataFrame([c.model_dump() for c in result.comparisons]),
+        sweeps=pd.DataFrame(list(_sweep_rows(result.sweeps))),
+        sensitivities=pd.DataFrame([bar.model_dump() for bar in result.sensitivities]),
     )
 
 
@@ -57,8 +68,25 @@ _RUN_COLUMNS = (
 )  # fmt: skip
 
 
+def _sweep_rows(sweeps: Sequence[Sweep]) -> Iterator[dict[str, Any]]:
+    """Prefixed, because a capacity that is swept is also what each variant ends up with."""
+    parameters = dict.fromkeys(name for sweep in sweeps for name in sweep.parameters)
+    for sweep in sweeps:
+        for point in sweep.points:
+            values = dict(zip(sweep.parameters, point.values, strict=True))
+            yield {
+                "scenario": sweep.scenario,
+                "sweep": "/".join(sweep.parameters),
+                **{f"swept_{name}": values.get(name) for name in parameters},
+                **point.model_dump(exclude={"values"}),
+                "baseline": sweep.baseline,
+                "num_requests": sweep.num_requests,
+            }
+
+
 def _run_row(run: Run, setting: Setting) -> dict[str, Any]:
     row: dict[str, Any] = {name: getattr(setting, name) for name in _SETTING_COLUMNS}
+    row |= {f"slo_{name}": target for name, target in setting.slo.model_dump().items()}
     row |= {name: getattr(run, name) for name in _RUN_COLUMNS}
     row["is_steady"] = run.window.is_steady
     row |= _flatten("", run.metrics.model_dump())

@@ -1,11 +1,13 @@
 """Comparisons of all requests and every run, from the tables that `apexbench.load` gives."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from apexbench.reports.outcome import Outcome
 from apexbench.reports.panels import Panel, Table, View, nothing
-from apexbench.reports.wording import MISSING, count, describe, interval, number, times
+from apexbench.reports.tpot_target import OVER, TPOT_P90
+from apexbench.reports.wording import MISSING, THIN, count, describe, interval, number, times
 from apexbench.result import frames
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ _RUN_COLUMNS = {
     "slo_attainment": "SLO met",
     "ttft_p50_s": "TTFT p50 s",
     "tpot_p50_s": "TPOT p50 s",
+    "tpot_p90_s": "TPOT p90 s",
+    "slo_tpot_s": "TPOT target s",
     "tpot_p99_s": "TPOT p99 s",
     "e2e_p50_s": "E2E p50 s",
     "completed": "completed",
@@ -46,7 +50,7 @@ def build(outcome: Outcome) -> Iterator[Panel]:
         )
         table = _comparisons(outcome)
         yield Panel("tables-comparisons", "Comparisons", hint, table, is_wide=True, is_folded=True)
-    hint = "One row per policy, rate and seed."
+    hint = f"One row per policy, rate and seed. {OVER}: TPOT p90 above its target."
     yield Panel("tables-runs", "Runs", hint, _runs(tables.runs), is_wide=True, is_folded=True)
     failures = _failures(outcome)
     if failures.rows:
@@ -81,9 +85,15 @@ def _comparisons(outcome: Outcome) -> Table:
 def _runs(runs: "pd.DataFrame") -> Table:
     known = [name for name in _RUN_COLUMNS if name in runs.columns]
     records = runs[known].to_dict("records")
-    rows = tuple(tuple(_text(record[name]) for name in known) for record in records)
+    rows = tuple(tuple(_cell(record, name) for name in known) for record in records)
     numeric = frozenset(range(3, len(known) - 1))
     return Table(tuple(_RUN_COLUMNS[name] for name in known), rows, numeric)
+
+
+def _cell(record: Mapping[Any, Any], name: str) -> str:
+    """The pace is marked: no target and no p90 compare as not above."""
+    is_over = name == TPOT_P90 and (record[name] or 0.0) > (record["slo_tpot_s"] or inf)
+    return f"{_text(record[name])}{THIN}{OVER}" if is_over else _text(record[name])
 
 
 def _text(value: Any) -> str:

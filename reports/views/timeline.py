@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from apexbench.records import LANES
+from apexbench.reports.case import best_hybrid
 from apexbench.reports.outcome import BASELINE, Outcome, Scenario
 from apexbench.reports.palette import INK, MUTED, OP_COLORS
 from apexbench.reports.panels import Chart, Panel, Table, View, nothing
 from apexbench.reports.plotting import axis, figure, label, patch_legend
-from apexbench.reports.verdicts import best_hybrid
 from apexbench.reports.wording import percent, seconds
 from apexbench.result import Run, Span, Timeline
 

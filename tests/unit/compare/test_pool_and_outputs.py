@@ -82,7 +82,7 @@ def test_failing_cell_costs_no_other(
     comparison = finished()
     result = comparison.document(wall_s=1)
     assert [run.seed for run in result.runs] == [0, 1, 0, 0]
-    assert result.is_partial
+    assert (result.is_partial, result.is_interrupted) == (True, False)
     assert len(comparison.failures) == 2
     assert "gpu-only with seed 1 failed: " in comparison.failures[0]
     assert sentence in comparison.failures[0]
@@ -99,7 +99,7 @@ def test_interrupt_anywhere_keeps_what_has_ended() -> None:
     assert comparison.is_interrupted
     result = comparison.document(wall_s=1)
     assert len(result.runs) == 1
-    assert result.is_partial
+    assert (result.is_partial, result.is_interrupted) == (True, True)
 
 
 def test_unknown_saturation_leaves_its_multiples_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Sweeps: from the flag to points, the same requests at each, and what survives an interrupt."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -192,6 +193,19 @@ def test_more_cpu_bandwidth_serves_more_and_ratios_are_paired() -> None:
     assert fast.ratio > slow.ratio
     assert (fast.n, fast.ci_low is not None) == (2, True)
     assert {run.setting for run in result.runs} == {"t4/llama-2-7b/osc/inf"}
+
+
+def test_a_point_has_the_pace_of_its_slowest_tenth_only_where_every_seed_does() -> None:
+    sweeps = prepared("gpu_kv_tokens=3000", requests=100, seeds=2)
+    tenths: list[float | None] = [0.5, 0.3, 0.4, None]  # of gpu-only, then of the hybrid
+    for place, (cell, p90) in enumerate(zip(sweeps.batch.cells, tenths, strict=True)):
+        found = ended(cell)
+        tpot = found.run.metrics.tpot_s.model_copy(update={"p90": p90})
+        metrics = found.run.metrics.model_copy(update={"tpot_s": tpot})
+        run = found.run.model_copy(update={"metrics": metrics})
+        sweeps.batch.keep(place, replace(found, run=run))
+    (sweep,) = sweeps.findings()
+    assert [point.tpot_p90_s for point in sweep.points] == [0.4, None]
 
 
 def test_one_seed_has_no_interval() -> None:

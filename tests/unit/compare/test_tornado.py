@@ -11,7 +11,7 @@ from apexbench.compare.tornado import TornadoStudy, best_hybrid
 from apexbench.compare.variants import parse_variants
 from apexbench.config import resolve
 from apexbench.engine.constants import constants_of
-from apexbench.reports import verdicts
+from apexbench.reports import case
 from apexbench.reports.outcome import index
 
 REQUESTS = 60
@@ -101,7 +101,7 @@ def test_the_best_hybrid_is_the_reports() -> None:
     comparison.run(lambda _: lambda _: None)
     result = comparison.document(wall_s=0)
     outcome = index(result)
-    named = verdicts.best_hybrid(outcome, outcome.scenarios[0])
+    named = case.best_hybrid(outcome, outcome.scenarios[0])
     assert named is not None
     assert best_hybrid(comparison.scenarios[0], result.runs) == named.id
     assert best_hybrid(comparison.scenarios[0], result.runs[:2]) is None  # gpu-only alone

@@ -54,4 +54,5 @@ def test_csv_holds_every_run_and_comparison(result: Result) -> None:
 
 
 def test_csv_of_nothing_is_empty(synthetic: ModuleType) -> None:
-    assert csv_tables.tables(synthetic.empty()) == {"runs.csv": "", "comparisons.csv": ""}
+    names = ("runs", "comparisons", "sweeps", "sensitivities")
+    assert csv_tables.tables(synthetic.empty()) == {f"{name}.csv": "" for name in names}

@@ -9,6 +9,8 @@ import pytest
 from rich.console import Console
 
 from apexbench.reports import markdown, terminal
+from apexbench.reports.outcome import index
+from apexbench.reports.sweep_digest import sweep_sentence
 from apexbench.reports.verdicts import verdicts, where_hybrid_loses
 from apexbench.result import Result
 
@@ -48,7 +50,7 @@ def test_terminal_keeps_policy_names_whole_at_80_columns(synthetic: ModuleType) 
     lines = printed(synthetic.build(cases=synthetic.CASES[:1])).splitlines()
     rows = [line for line in lines if line.startswith("static:two_batch ")]
     assert len(rows) == 1
-    assert rows[0].rstrip().endswith("yes")
+    assert rows[0].rstrip().endswith(" 3\u202f008")
 
 
 def test_nine_policies_fit_80_columns_on_a_line_each(synthetic: ModuleType) -> None:
@@ -56,8 +58,28 @@ def test_nine_policies_fit_80_columns_on_a_line_each(synthetic: ModuleType) -> N
     lines = printed(synthetic.build(cases=synthetic.CASES[:1], variants=names)).splitlines()
     assert len(names) == 9
     assert max(len(line) for line in lines) <= 80
-    rows = [line for line in lines if line.rstrip().endswith(" yes")]
+    rows = [line for line in lines if line.rstrip().endswith((" 3\u202f008", " 12\u202f032"))]
     assert [row.split()[0] for row in rows] == list(names)
+
+
+def test_policies_with_short_windows_are_marked(synthetic: ModuleType) -> None:
+    meaning = "\u2020: some window is too short to be steady."
+    steady, short = (
+        flat(printed(synthetic.build(cases=[case], variants=("gpu-only", "apex"))))
+        for case in synthetic.CASES[:2]
+    )
+    assert "\u2020" not in steady
+    assert meaning in short
+    assert short.count("\u2020") == 3
+    text = markdown.render(synthetic.build(cases=synthetic.CASES[1:2], variants=("gpu-only",)))
+    assert "\u2020 |" in text
+
+
+def test_terminal_has_a_line_per_sweep(synthetic: ModuleType) -> None:
+    result = synthetic.build()
+    text = flat(printed(result))
+    for sweep in result.sweeps:
+        assert flat(sweep_sentence(index(result), sweep).text) in text
 
 
 def test_terminal_has_no_escapes_without_colour(synthetic: ModuleType) -> None:
@@ -107,7 +129,7 @@ def test_markdown_shows_the_latency_of_the_best_hybrid(synthetic: ModuleType) ->
     document = synthetic.build(cases=synthetic.CASES[:1])
     text = markdown.render(document)
     assert "Latency of static:deferred as a ratio to all requests of gpu-only" in text
-    _, (head, _, *rows) = tables_of(text)
+    _, (head, _, *rows), *_ = tables_of(text)
     assert [row.split(" ")[1][:-1] for row in rows] == ["0.5", "0.8", "1", "1.2"]
     columns = [cell.strip() for cell in head.strip("|").split("|")]
     found = next(
@@ -123,7 +145,7 @@ def test_markdown_shows_the_latency_of_the_best_hybrid(synthetic: ModuleType) ->
 def test_markdown_without_finite_rates_has_no_latency_table(synthetic: ModuleType) -> None:
     text = markdown.render(synthetic.build(cases=synthetic.CASES[:1], labels=("inf",)))
     assert "Latency of" not in text
-    assert len(tables_of(text)) == 1
+    assert len(tables_of(text)) == 1 + 3  # the sweeps
 
 
 def test_markdown_takes_names_literally(synthetic: ModuleType) -> None:

@@ -163,6 +163,18 @@ def test_an_idle_cpu_is_said(result: Result) -> None:
     assert [caution.flag for caution in verdict.cautions] == ["CPU never used"]
 
 
+def test_failed_runs_are_not_an_interruption(synthetic: ModuleType) -> None:
+    def cautions(**state: bool) -> list[tuple[str, str]]:
+        document = synthetic.build(cases=synthetic.CASES[:1], **state)
+        return [(caution.flag, caution.text) for caution in verdicts(document)[0].cautions]
+
+    assert cautions() == []
+    failed = ("incomplete", "some runs failed; the warnings say which and why.")
+    assert cautions(is_partial=True) == [failed]
+    stopped = ("interrupted", "only the runs that finished are in this result.")
+    assert cautions(is_partial=True, is_interrupted=True) == [stopped]
+
+
 def test_unequal_served_sets_are_not_compared(result: Result) -> None:
     verdict = verdicts(result.model_copy(update={"comparisons": ()}))[0]
     assert (verdict.tone, verdict.label) == ("unclear", "Not comparable")

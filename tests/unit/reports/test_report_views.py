@@ -44,7 +44,9 @@ def test_a_view_without_data_shows_nothing_at_all(synthetic: ModuleType, name: s
 # Throughput against latency.
 
 
-def test_each_policy_has_a_line_over_the_rates_and_the_front_is_ringed(result: Result) -> None:
+def test_each_policy_has_a_line_over_the_rates_and_the_front_is_ringed(
+    result: Result, synthetic: ModuleType
+) -> None:
     found = panels(pareto.VIEW, result)
     assert found.keys() == {"pareto-0-tpot_p50_s", "pareto-0-tpot_p90_s"}
     drawn = chart(found["pareto-0-tpot_p50_s"])
@@ -55,7 +57,7 @@ def test_each_policy_has_a_line_over_the_rates_and_the_front_is_ringed(result: R
     assert len(on_front) == len(ring["x"]) > 1
     assert ring["x"] == sorted(ring["x"])
     assert ring["y"] == sorted(ring["y"])
-    assert drawn.figure["layout"]["shapes"][0]["x0"] == 0.2  # the TPOT target
+    assert drawn.figure["layout"]["shapes"][0]["x0"] == synthetic.TPOT_TARGET_S
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1))
