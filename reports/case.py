@@ -64,3 +64,8 @@ class Case:
             for rival in self.outcome.rivals_at(setting)
         )
         return tuple(rival for rival in rivals if rival is not None)
+
+    def is_other_model(self, rival: Comparison) -> bool:
+        """Whether a rival has other weights, so that its answers may be worse."""
+        changed = (v.overrides for v in self.outcome.variants if v.id == rival.candidate)
+        return any("weights" in overrides for overrides in changed)

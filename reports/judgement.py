@@ -41,14 +41,17 @@ def _judge_win(case: Case) -> tuple[Tone, str]:
 
 
 def _faster_rival(case: Case) -> str | None:
-    throughput, rivals = case.saturation, case.rivals
+    throughput = case.saturation
     if throughput is None:
         return None
-    if any(is_clearly_worse(throughput, rival) for rival in rivals):
-        return "GPU-only with smaller weights is faster"
-    if any(rival.ratio > throughput.ratio for rival in rivals):
-        return "GPU-only with smaller weights may be faster"
-    return None
+    ahead = [rival for rival in case.rivals if rival.ratio > throughput.ratio]
+    if not ahead:
+        return None
+    clearly = [rival for rival in ahead if is_clearly_worse(throughput, rival)]
+    # The same model with other settings is the stronger objection: nothing is given up for it.
+    fairest = min(clearly or ahead, key=case.is_other_model)
+    what = "smaller weights" if case.is_other_model(fairest) else "other settings"
+    return f"GPU-only with {what} {'is' if clearly else 'may be'} faster"
 
 
 def _missed_target(case: Case) -> str | None:

@@ -177,7 +177,7 @@ def _cpu_tier(case: Case, setting: Setting) -> Iterator[Part]:
 
 
 def _rivals(case: Case) -> Iterator[Sentence]:
-    """GPU-only with other weights: the cheaper alternative a reader has to know of."""
+    """GPU-only with other weights or settings: what a reader has to know of before a hybrid."""
     best = case.saturation
     for rival in case.rivals:
         if best is None:
@@ -185,7 +185,8 @@ def _rivals(case: Case) -> Iterator[Sentence]:
         yield sentence(
             Name(rival.candidate), _rank_of_rival(rival, best), ": ",
             Number("rival_ratio", rival.ratio, times(rival.ratio)), " ", Name(BASELINE), " (",
-            evidence("rival", rival), "); output quality is not compared.",
+            evidence("rival", rival), ")",
+            "; output quality is not compared." if case.is_other_model(rival) else ".",
         )  # fmt: skip
 
 

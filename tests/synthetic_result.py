@@ -102,6 +102,7 @@ BEHAVIOURS = {
     "planner": Behaviour("planner", 1.9, 1.02, 0.35, "fused"),
     "fastdecode": Behaviour("fastdecode", 0.7, 2.2, 1.0, "two_batch"),
     "static:in_layer": Behaviour("static:in_layer", 1.1, 1.2, 0.1, "in_layer"),
+    "gpu-only+chunk256": Behaviour("gpu-only", 2.1, 0.9, 0.0, "gpu_only"),
 }
 SIX_VARIANTS = tuple(BEHAVIOURS)[:6]
 NUM_LAYERS = 32
@@ -292,7 +293,7 @@ def _variant(name: str) -> Variant:
     behaviour = BEHAVIOURS[name]
     overrides: dict[str, float | int | str] = {}
     if behaviour.weight_dtype != "fp16":
-        overrides["weight_dtype"] = behaviour.weight_dtype
+        overrides["weights"] = behaviour.weight_dtype
     return Variant(id=name, policy=behaviour.policy, overrides=overrides)
 
 

@@ -53,10 +53,10 @@ def test_terminal_keeps_policy_names_whole_at_80_columns(synthetic: ModuleType) 
     assert rows[0].rstrip().endswith(" 3\u202f008")
 
 
-def test_nine_policies_fit_80_columns_on_a_line_each(synthetic: ModuleType) -> None:
+def test_ten_policies_fit_80_columns_on_a_line_each(synthetic: ModuleType) -> None:
     names = tuple(synthetic.BEHAVIOURS)
     lines = printed(synthetic.build(cases=synthetic.CASES[:1], variants=names)).splitlines()
-    assert len(names) == 9
+    assert len(names) == 10
     assert max(len(line) for line in lines) <= 80
     rows = [line for line in lines if line.rstrip().endswith((" 3\u202f008", " 12\u202f032"))]
     assert [row.split()[0] for row in rows] == list(names)

@@ -107,6 +107,16 @@ def test_int4_beating_every_hybrid_is_said(synthetic: ModuleType) -> None:
     assert "gpu-only+int4 beats every hybrid here" in verdict.sentence
 
 
+def test_the_same_model_with_other_settings_beating_every_hybrid_is_said(
+    synthetic: ModuleType,
+) -> None:
+    names = ("gpu-only", "gpu-only+int4", "gpu-only+chunk256", "apex")
+    verdict = verdicts(synthetic.build(variants=names))[2]
+    assert verdict.label.startswith("Mixed: GPU-only with other settings is faster")
+    assert "gpu-only+chunk256 beats every hybrid here" in verdict.sentence
+    assert verdict.sentence.count("output quality is not compared") == 1
+
+
 def test_int4_ahead_without_certainty_is_said(result: Result) -> None:
     key = (SATURATION, "gpu-only+int4", THROUGHPUT)
     verdict = verdicts(changed(result, key, ratio=1.9, ci_low=1.5, ci_high=2.4))[0]
