@@ -9,7 +9,7 @@ from apexbench.compare.pool import CellRunner, default_jobs
 from tests.grid.cells import RIVALS, Score, Size, scores
 from tests.grid.run import unexpected
 
-SMALL = Size(backlog=300, online=200, seeds=1, draws=1)
+SMALL = Size(backlog=400, online=400, seeds=1, draws=1, share_of_draw=0.5)
 # The two cells of each GPU in which policies differ most; all eight pairs take minutes.
 PAIRS = (("t4", "osc"), ("a10", "azure-conv"))
 
