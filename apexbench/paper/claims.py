@@ -33,6 +33,7 @@ class Row:
     ours: str
     verdict: str
     why: str
+    outputs: str = ""  # output lengths of the workload, for cases that must agree
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ class Judge:
         for name in claim.runs:
             estimate = self.evidence.gain(name, candidate, baseline)
             row = self._bounded(claim, name, "inf", estimate)
-            yield replace(row, ours=wording.gain(estimate))
+            outputs = self.evidence.setting(name).workload.rpartition("/")[2]
+            yield replace(row, ours=wording.gain(estimate), outputs=outputs)
 
     def _latencies(self, claim: Claim) -> Iterator[Row]:
         candidate, baseline = _sides(claim)
@@ -223,12 +225,15 @@ def _withheld(row: Row, reason: str) -> Row:
 
 
 def _agreeing(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """No verdict where cases that the paper does not tell apart here contradict each other.
+    """No verdict where prompt lengths contradict each other at the same output lengths.
 
     One below and one above contradict, too: between them it may be inside.
     """
-    judged = [row for row in rows if row.estimate and row.verdict in (INSIDE, OUTSIDE)]
-    places = {place(row.claim, row.estimate) for row in judged if row.estimate}
-    if len(places) <= 1:
-        return rows
-    return tuple(replace(row, verdict=NOT_TESTABLE, why=wording.PROMPTS_DISAGREE) for row in rows)
+    places: dict[str, set[str]] = {}
+    for row in rows:
+        if row.estimate and row.verdict in (INSIDE, OUTSIDE):
+            places.setdefault(row.outputs, set()).add(place(row.claim, row.estimate))
+    torn = {outputs for outputs, found in places.items() if len(found) > 1}
+    return tuple(
+        _withheld(row, wording.PROMPTS_DISAGREE) if row.outputs in torn else row for row in rows
+    )

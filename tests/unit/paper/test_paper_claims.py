@@ -94,16 +94,17 @@ def test_a_run_that_is_not_steady_says_so(make_claim: MakeClaim) -> None:
         ((100, 150), ("not testable", "not testable")),  # between them it may be inside
     ],
 )
-def test_cases_that_contradict_each_other_withhold_the_verdict(
+def test_prompts_that_contradict_each_other_withhold_the_verdict(
     make_claim: MakeClaim, gains: tuple[float, float], verdicts: tuple[str, str]
 ) -> None:
     results = {
-        name: backlog(name, {"gpu-only": 100, "apex": gain})
-        for name, gain in zip(("short", "long"), gains, strict=True)
+        name: backlog(name, {"gpu-only": 100, "apex": gain}, workload=f"uniform:{name}/5-9")
+        for name, gain in zip(("1-1", "9-9"), gains, strict=True)
     }
-    claim = make_claim(runs=("short", "long"), rows_must_agree=True)
+    results["other"] = backlog("other", {"gpu-only": 100, "apex": 115}, workload="uniform:1-1/2-3")
+    claim = make_claim(runs=("1-1", "9-9", "other"), rows_must_agree=True)
     rows = judged(Evidence(results), claim)
-    assert tuple(row.verdict for row in rows) == verdicts
+    assert tuple(row.verdict for row in rows) == (*verdicts, "inside")
 
 
 def under_load(ratios: Sequence[float]) -> Evidence:
