@@ -35,7 +35,7 @@ has both targets in it. `livebench` has approximated lengths.
 
 A cell is won at {LEAST} of the best other policy and {LEAST_OF_BASELINE} of gpu-only or more.
 Rivals run with their defaults. gpu-only with smaller prompt portions
-(`gpu-only+max_batched_tokens=256`) would be a stronger one on the A10; the planner chooses its
+(`gpu-only+chunk256`) would be a stronger one on the A10; the planner chooses its
 portions, and part of its lead is that.
 """
 
