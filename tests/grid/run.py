@@ -36,8 +36,8 @@ has both targets in it. `livebench` has approximated lengths.
 A cell is won at {LEAST} of the best other policy and {LEAST_OF_BASELINE} of gpu-only or more.
 Rivals run with their defaults. gpu-only with smaller prompt portions
 (`gpu-only+chunk256`) would be a stronger one on the A10; the planner chooses its
-portions, and part of its lead is that. A quarter of the requests does not fill the KV pool of an A10
-more than about once, so draws at saturation there say more about filling it than about serving.
+portions, and part of its lead is that. A quarter of the requests does not fill the KV pool of an
+A10 more than about once: draws at saturation there say more about filling it than about serving.
 """
 
 
