@@ -1,7 +1,8 @@
-"""The real traces, which are not part of the project: read in place, their hashes printed."""
+"""Signals as a terminal gives them, and the real traces: read in place, their hashes printed."""
 
 import hashlib
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,3 +26,9 @@ def real_trace(capsys: pytest.CaptureFixture[str]) -> Callable[[str], Path]:
         return path
 
     return find
+
+
+def pytest_configure() -> None:
+    """A background job inherits an ignored SIGINT, and so would every process that tests start."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
