@@ -219,10 +219,17 @@ def _kv_tokens(case: Case) -> Iterator[Sentence]:
 
 def _not_comparable(case: Case, setting: Setting) -> Sentence:
     where = rate(setting.rate_label, setting.rate_rps)
+    ours, theirs = (_served(case, setting, name) for name in (case.best.id, BASELINE))
+    short, unequal = "too few requests", "they did not both complete the same requests"
     return sentence(
         Name(case.best.id), " and ", Name(BASELINE),
-        f" are not compared at {where}: they did not both complete the same requests.",
+        f" are not compared at {where}: {short if ours == theirs else unequal}.",
     )  # fmt: skip
+
+
+def _served(case: Case, setting: Setting, variant: str) -> list[tuple[int, str]]:
+    """What each seed completed, by digest."""
+    return sorted((r.seed, r.served_set_sha256) for r in case.outcome.runs(setting, variant))
 
 
 def _measured(key: str, value: float | None, metric: str) -> Iterator[Part]:

@@ -186,9 +186,19 @@ def test_failed_runs_are_not_an_interruption(synthetic: ModuleType) -> None:
 
 
 def test_unequal_served_sets_are_not_compared(result: Result) -> None:
-    verdict = verdicts(result.model_copy(update={"comparisons": ()}))[0]
+    other = tuple(
+        run.model_copy(update={"served_set_sha256": "0" * 64}) if run.variant == "gpu-only" else run
+        for run in result.runs
+    )
+    verdict = verdicts(result.model_copy(update={"comparisons": (), "runs": other}))[0]
     assert (verdict.tone, verdict.label) == ("unclear", "Not comparable")
     assert "did not both complete the same requests" in verdict.sentence
+
+
+def test_too_few_requests_are_not_called_unequal(result: Result) -> None:
+    verdict = verdicts(result.model_copy(update={"comparisons": ()}))[0]
+    assert "load: too few requests." in verdict.sentence
+    assert "same requests" not in verdict.sentence
 
 
 @pytest.mark.parametrize("document", ["empty", "zero_successes"])
