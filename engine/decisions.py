@@ -15,7 +15,6 @@ class DecisionKeeper:
         self._policy = policy
         self._records: list[DecisionRecord] = []
         self._stride = 1
-        self._num_seen = 0
         self._num_predicted = 0
         self._error = 0.0
 
@@ -26,8 +25,7 @@ class DecisionKeeper:
             return
         self._num_predicted += 1
         self._error += abs(predicted / max(1, result.end_ns - result.start_ns) - 1)
-        self._num_seen += 1
-        if self._num_seen % self._stride == 0:
+        if self._num_predicted % self._stride == 0:
             self._keep(plan, result)
 
     @property

@@ -30,6 +30,13 @@ class PrefillChunk:
     is_last: bool
 
 
+def host_bound_tokens(chunks: tuple[PrefillChunk, ...]) -> tuple[int, int]:
+    """Tokens of CPU-bound prompts whose KV leaves the GPU in a step, and that are read again."""
+    bound = [chunk for chunk in chunks if chunk.tier is Tier.CPU]
+    new = sum([chunk.new_tokens for chunk in bound])
+    return new, sum([chunk.context_tokens for chunk in bound])
+
+
 @dataclass(frozen=True, slots=True)
 class SubBatch:
     """One unified linear batch. KV tokens are sums over rows of what attention reads."""
@@ -75,6 +82,15 @@ class CohortStep(NamedTuple):
         return self.action is PROMOTE
 
 
+def strategy_name(*, defers: bool, has_in_layer: bool, has_two_batches: bool) -> str:
+    """What a plan with these parts is called; `defers`: cohorts take part."""
+    if defers:
+        return "fused" if has_in_layer else "deferred"
+    if has_two_batches:
+        return "two_batch"
+    return "in_layer" if has_in_layer else "gpu_only"
+
+
 @dataclass(frozen=True, slots=True)
 class StepPlan:
     """One engine iteration: one or two sub-batches, cohorts, and KV that changes tier.
@@ -95,11 +111,11 @@ class StepPlan:
         """The name of what this plan does, derived from its parts."""
         batches = self.batches
         has_in_layer = bool(batches[0].in_layer_rows or batches[-1].in_layer_rows)
-        if self.cohorts:
-            return "fused" if has_in_layer else "deferred"
-        if len(batches) > 1:
-            return "two_batch"
-        return "in_layer" if has_in_layer else "gpu_only"
+        return strategy_name(
+            defers=bool(self.cohorts),
+            has_in_layer=has_in_layer,
+            has_two_batches=len(batches) > 1,
+        )
 
     @property
     def is_decode_only(self) -> bool:

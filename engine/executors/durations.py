@@ -4,8 +4,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from apexbench.engine.costs import CostModel
-from apexbench.engine.plan import JOIN, PROMOTE, StepPlan
-from apexbench.engine.sequence import Tier
+from apexbench.engine.plan import JOIN, PROMOTE, StepPlan, host_bound_tokens
 from apexbench.engine.step_ops import OpTemplate
 
 _MEMOISED_JOBS = 4096  # cohorts keep rows and contexts for L + 1 steps
@@ -141,10 +140,8 @@ class Durations:
             return plan.swap_out_tokens * per_token
         if kind == "swap_in":
             return plan.swap_in_tokens * per_token
-        chunks = [chunk for chunk in plan.batches[0].chunks if chunk.tier is Tier.CPU]
-        if kind == "offload":
-            return sum(chunk.new_tokens for chunk in chunks) * per_token
-        return sum(chunk.context_tokens for chunk in chunks) * per_token
+        out, back = host_bound_tokens(plan.batches[0].chunks)
+        return (out if kind == "offload" else back) * per_token
 
     def _bulk_bytes(self) -> int:
         """Bulk traffic per layer through host memory, which CPU attention competes with."""

@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from apexbench.engine.costs import CostModel
-from apexbench.engine.plan import PrefillChunk
+from apexbench.engine.plan import PrefillChunk, host_bound_tokens
 from apexbench.engine.policies.base import Candidates, Row
 from apexbench.engine.policies.calibration import Calibration
 from apexbench.engine.policies.sizing import ByRows, RowCosts, prefill_attention_ns
-from apexbench.engine.sequence import Tier
 
 # Prompt tokens between which linear work is proportional to tokens: weights no longer matter.
 _MANY, _MORE = 2048, 4096
@@ -206,11 +205,9 @@ class Forecast:
 
     def _copies(self, chunks: tuple[PrefillChunk, ...]) -> tuple[int, int]:
         """Bulk KV of CPU-bound prompts per layer: time of the busier direction, and bytes."""
-        bound = [chunk for chunk in chunks if chunk.tier is Tier.CPU]
-        if not bound:
-            return 0, 0
         per_token = self._eager.kv_bytes_per_token_layer_cpu
-        out = sum([chunk.new_tokens for chunk in bound]) * per_token
-        back = sum([chunk.context_tokens for chunk in bound]) * per_token
+        out, back = (tokens * per_token for tokens in host_bound_tokens(chunks))
+        if not out:
+            return 0, 0
         copy_ns = self._eager.copy_ns
         return max(copy_ns("d2h", out), copy_ns("h2d", back)), out + back

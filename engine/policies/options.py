@@ -11,7 +11,7 @@ _ANY_NUMBER = 1 << 20
 
 
 class Option(NamedTuple):
-    """A candidate plan; `strategy` is what carries its in-layer rows, `label` says how many."""
+    """A candidate plan; `label` says what carries its in-layer rows, and how many those are."""
 
     label: str
     placed: Placed

@@ -8,6 +8,7 @@ step maximises tokens per time in the long run (Dinkelbach's method for ratios).
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from apexbench.engine.plan import strategy_name
 from apexbench.engine.policies.base import (
     Candidates,
     Choice,
@@ -280,9 +281,12 @@ def _plan_forecast(rated: _Rated, ground: Ground, num_layers: int) -> PlanForeca
     has_rows = bool(deferred or ground.gpu_rows or placed.in_layer)
     return PlanForecast(
         plan=rated.option.label,
-        strategy=_strategy(placed, deferred),
+        strategy=strategy_name(
+            defers=deferred > 0,
+            has_in_layer=placed.in_layer > 0,
+            has_two_batches=placed.in_b > 0,
+        ),
         prefill_tokens=ground.prefill_tokens,
-        gpu_rows=ground.gpu_rows,
         in_layer_rows=placed.in_layer,
         deferred_rows=deferred,
         step_s=rated.step_ns / NS_PER_S,
@@ -291,12 +295,3 @@ def _plan_forecast(rated: _Rated, ground: Ground, num_layers: int) -> PlanForeca
         tpot_s=steps_per_token * rated.step_ns / NS_PER_S if has_rows else None,
         is_within_targets=rated.is_within,
     )
-
-
-def _strategy(placed: Placed, deferred: int) -> str:
-    """As StepPlan.strategy names it."""
-    if deferred:
-        return "fused" if placed.in_layer else "deferred"
-    if placed.in_b:
-        return "two_batch"
-    return "in_layer" if placed.in_a else "gpu_only"
