@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format bench grid gemm paper clean debian-packages
+.PHONY: help run test check lint format kernels bench grid gemm paper clean debian-packages
 
 OUT ?= out
 BASE ?= HEAD~1
@@ -17,16 +17,18 @@ help:
 	@echo 'make test    install the test extras, then format, lint, types, import contracts, tests'
 	@echo 'make check   the same without installing anything'
 	@echo 'make format  rewrite the sources in the one format'
+	@echo 'make kernels compile the CPU kernels in place, with all warnings as errors'
 	@echo 'make bench   benchmarks, as a ratio with BASE=$(BASE)'
 	@echo 'make grid    the planner against every other policy, 24 cells; writes docs/planner-grid.md'
 	@echo 'make paper   the claims of the APEX paper, simulated; writes docs/paper.md'
 	@echo 'make gemm    predicted matrix products against measured tables, TABLES=DIR; writes docs/gemm.md'
 	@echo 'make clean   remove .venv, caches, build products and $(OUT)/'
 
-run: .venv/.installed
+run: .venv/.installed .venv/.kernels
 	$(BIN)/apexbench compare --out $(OUT)/
 
-test: .venv/.installed-test debian-packages
+# The packages first: installing compiles the CPU kernels where there is a compiler.
+test: debian-packages .venv/.installed-test .venv/.kernels
 	@$(MAKE) --no-print-directory check
 
 check: lint
@@ -44,7 +46,10 @@ format:
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/.installed-test
+kernels: .venv/.installed
+	$(BIN)/python -m apexbench.cpu_kernels.build --force --strict
+
+bench: .venv/.installed-test .venv/.kernels
 	$(BIN)/python .ci/bench_ratio.py --base $(BASE)
 
 grid: .venv/.installed-test
@@ -57,6 +62,7 @@ gemm: .venv/.installed-test
 	$(BIN)/python -m tests.gemm_page $(if $(TABLES),--tables "$(TABLES)")
 
 clean:
+	rm -f cpu_kernels/libapx.so
 	rm -rf .venv $(OUT) build dist .benchmarks *.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -83,12 +89,28 @@ clean:
 	@$(PIP) -e '.[test]'
 	@touch $@
 
-# The report is tested in a real browser. Without one those tests skip as UNPROVEN and say so.
+# Installing built the library once; this does it again when its sources change. Without a compiler
+# there is no stamp, so that every run says what is missing.
+.venv/.kernels: .venv/.installed cpu_kernels/build.py $(wildcard cpu_kernels/csrc/*.[ch])
+	@if $(BIN)/python -m apexbench.cpu_kernels.build; then touch $@; else \
+	  echo 'make: going on without the compiled CPU kernels; attention on the CPU runs in NumPy' >&2; fi
+
+# What tests need beyond Python: a browser for the report, compilers and an emulator for the CPU
+# kernels. As root on Debian they are installed; tests that lack them skip as UNPROVEN and say so.
 debian-packages:
-	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then exit 0; fi; \
+	@missing=; \
+	need() { command -v "$$1" >/dev/null || compgen -G "$$1" >/dev/null || missing="$$missing $$2"; }; \
+	need chromium chromium; need chromedriver chromium-driver; \
+	need gcc gcc; need /usr/include/stdio.h libc6-dev; \
+	need clang-19 clang-19; need '/usr/lib/llvm-19/lib/clang/*/lib/linux' libclang-rt-19-dev; \
+	need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu; \
+	need /usr/aarch64-linux-gnu/include/stdio.h libc6-dev-arm64-cross; need qemu-aarch64 qemu-user; \
+	if test -z "$$missing"; then exit 0; fi; \
 	if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
-	  echo 'installing chromium and chromium-driver for the report tests'; \
-	  DEBIAN_FRONTEND=noninteractive apt-get update -qq -o Acquire::Retries=1 >/dev/null \
-	    && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null \
-	    && exit 0; fi; \
-	echo 'UNPROVEN: the report in a real browser; prove it with: apt-get install chromium chromium-driver'
+	  echo "installing for the tests:$$missing"; \
+	  export DEBIAN_FRONTEND=noninteractive; apt-get update -qq -o Acquire::Retries=1 >/dev/null || true; \
+	  left=; for package in $$missing; do \
+	    apt-get install -y -qq --no-install-recommends "$$package" >/dev/null || left="$$left $$package"; done; \
+	  missing=$$left; fi; \
+	if test -n "$$missing"; then \
+	  echo "UNPROVEN: tests that need$$missing; prove them with: apt-get install$$missing"; fi

@@ -184,8 +184,19 @@ def check_vector_units() -> Finding:
 
 
 def check_compiler() -> Finding:
-    """A C compiler; nothing that runs in simulation needs one."""
-    return _tool("compiler", ("gcc",), "not needed by the simulator", "apt-get install gcc")
+    """A C compiler; only the CPU kernels are compiled."""
+    return _tool("compiler", ("gcc",), "the CPU kernels need one", "apt-get install gcc libc6-dev")
+
+
+def check_cpu_kernels() -> Finding:
+    """Whether attention on the CPU is compiled, and at which ISA level."""
+    try:
+        from apexbench.engine.executors.cpu_kernels_state import cpu_kernels_state
+
+        state = cpu_kernels_state()
+    except ImportError as error:  # a required package is missing: said above
+        return Finding("cpu kernels", "note", f"unknown: {error}")
+    return Finding("cpu kernels", "ok" if state.is_compiled else "note", state.detail)
 
 
 def check_browser() -> Finding:
@@ -238,6 +249,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_vector_units,
     check_huge_pages,
     check_compiler,
+    check_cpu_kernels,
     check_browser,
     check_torch,
     check_cuda,

@@ -17,6 +17,7 @@ CONFIG_VARIABLE = "APEXBENCH_CONFIG"
 # Variables of this prefix that are not keys of the configuration.
 OTHER_VARIABLES = (
     CONFIG_VARIABLE,
+    "APEXBENCH_CPU_KERNELS",
     "APEXBENCH_DEBUG",
     "APEXBENCH_GEMM_TABLES",
     "APEXBENCH_ISA",

@@ -3,9 +3,11 @@
 The sub-packages are symlinks in the checkout, which is where an installation would go wrong.
 """
 
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from importlib import metadata
@@ -16,7 +18,10 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 SUB_PACKAGES = ("engine", "workloads", "reports", "triton_kernels", "cpu_kernels")
-PARTS = ("apexbench", *SUB_PACKAGES, "pyproject.toml", "README.md", "LICENSE")
+PARTS = ("apexbench", *SUB_PACKAGES, "pyproject.toml", "setup.py", "README.md", "LICENSE")
+# Built in place, ignored by git.
+LIBRARY = "libapx.so"
+NO_COMPILER = "false"
 # The oldest that knows license expressions, as [build-system] demands.
 OLDEST_SETUPTOOLS = Version("77")
 
@@ -30,22 +35,44 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
+            ignored = shutil.ignore_patterns("__pycache__", LIBRARY)
             shutil.copytree(source, copy / part, symlinks=True, ignore=ignored)
         else:
             shutil.copy(source, copy / part)
     return copy
 
 
-def build(kind: str, tree: Path, out: Path) -> Path:
-    """Run one hook of the build backend in `tree`, as pip and build do, but without a network."""
+@pytest.fixture
+def small_tree(tree: Path, tmp_path: Path) -> Path:
+    """The same with a C library of one function: quick to compile, where there is a compiler."""
+    if not any(shutil.which(name) for name in ("cc", "gcc", "clang")):
+        pytest.skip("UNPROVEN: no C compiler; prove it with: apt-get install gcc libc6-dev")
+    copy = shutil.copytree(tree, tmp_path / "small", symlinks=True)
+    shutil.rmtree(copy / "build", ignore_errors=True)
+    sources = copy / "cpu_kernels" / "csrc"
+    for path in sources.glob("*.c"):
+        path.unlink()
+    (sources / "answer.c").write_text("int answer(void);\nint answer(void) { return 42; }\n")
+    return copy
+
+
+def build(kind: str, tree: Path, out: Path, compiler: str | None = NO_COMPILER) -> Path:
+    """Run one hook of the build backend in `tree`, as pip and build do, but without a network.
+
+    compiler: what CC says, None for whatever is found.
+    """
     code = (
         "import sys, setuptools.build_meta as backend;"
         "name = getattr(backend, sys.argv[1])(sys.argv[2]);"
         "print(); print(name)"
     )
     command = [sys.executable, "-c", code, f"build_{kind}", str(out)]
-    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if name != "CC"}
+    if compiler is not None:
+        environment["CC"] = compiler
+    done = subprocess.run(
+        command, cwd=tree, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return out / done.stdout.splitlines()[-1]
 
@@ -57,6 +84,7 @@ def expected_files() -> set[str]:
     for folder in (path for path in package.iterdir() if path.is_dir()):
         base = folder.resolve()
         files = [p for p in base.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+        files = [path for path in files if path.name != LIBRARY]
         names |= {f"apexbench/{folder.name}/{p.relative_to(base).as_posix()}" for p in files}
     return names
 
@@ -86,6 +114,37 @@ def test_wheel_made_from_the_sdist_is_the_same(tree: Path, tmp_path: Path) -> No
     indirect.mkdir()
     through_sdist = contents(build("wheel", unpacked, indirect))
     assert through_sdist == contents(build("wheel", tree, direct))
+
+
+def test_wheel_without_a_compiler_works_anywhere(tree: Path, tmp_path: Path) -> None:
+    wheel = build("wheel", tree, tmp_path)
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert "apexbench/cpu_kernels/" + LIBRARY not in contents(wheel)
+
+
+def test_wheel_with_the_library_is_for_this_platform(small_tree: Path, tmp_path: Path) -> None:
+    wheel = build("wheel", small_tree, tmp_path, compiler=None)
+    platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    assert wheel.name.endswith(f"-py3-none-{platform}.whl")
+    assert "apexbench/cpu_kernels/" + LIBRARY in contents(wheel)
+    assert not (small_tree / "cpu_kernels" / LIBRARY).exists()
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/WHEEL")]
+        assert "Root-Is-Purelib: false" in archive.read(name).decode()
+    # What an earlier build left must not be packed with other sources.
+    (small_tree / "cpu_kernels" / "csrc" / "answer.c").write_text("int other;\n")
+    again = build("wheel", small_tree, tmp_path)
+    assert "apexbench/cpu_kernels/" + LIBRARY not in contents(again)
+
+
+def test_editable_installation_compiles_in_place(small_tree: Path, tmp_path: Path) -> None:
+    library = small_tree / "cpu_kernels" / LIBRARY
+    build("editable", small_tree, tmp_path)
+    assert not library.exists()
+    build("editable", small_tree, tmp_path, compiler=None)
+    built = library.read_bytes()
+    build("editable", small_tree, tmp_path)  # current: nothing to compile, nothing to fail
+    assert library.read_bytes() == built
 
 
 @pytest.mark.parametrize("kind", ["wheel", "editable"])
