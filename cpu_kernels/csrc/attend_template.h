@@ -216,7 +216,9 @@ static float q_to_digits(const void *q, int32_t q_dtype, int32_t dim, float *out
     float step = v_max_across(most) / DIGIT_RANGE;
     step = step > FLT_MIN ? step : FLT_MIN;
     for (int32_t c = 0; c < dim; c += APX_LANES) {
-        i16 n = i_round(v_mul(load_q(q, q_dtype, c), v_all(1.0f / step)));
+        /* v_max: a NaN becomes a small number, not one that overflows; `taint` keeps it */
+        v16 steps = v_max(v_mul(load_q(q, q_dtype, c), v_all(1.0f / step)), v_all(-DIGIT_RANGE));
+        i16 n = i_round(steps);
         i16 high = i_over_128(i_add(n, i_all(64)));
         i_store_bytes(hi + c, high);
         i_store_bytes(lo + c, i_sub(n, i_times_128(high)));
@@ -320,7 +322,8 @@ static void attend_block(const walk *w, int32_t index, int32_t last_index)
     const int32_t begin = piece->token_begin - index * size, end = piece->token_end - index * size;
     run memory = {block + piece->head_end * shape->tile_bytes, -w->distance, w->distance};
     if (index < last_index)
-        memory.jump = piece->layer + piece->blocks[index + 1] * shape->block_bytes + from - memory.end;
+        memory.jump =
+            piece->layer + piece->blocks[index + 1] * shape->block_bytes + from - memory.end;
     for (int32_t head = piece->head_begin; head < piece->head_end; head++)
         attend_tile(w, block + head * shape->tile_bytes, head, begin > 0 ? begin : 0,
                     end < size ? end : size, memory);

@@ -317,7 +317,8 @@ SIMD_INLINE void scores_bf16_wide(const int two, const int group, const int wide
     UNROLL for (int i = 0; i < group * wide; i++) acc[i] = v_zero();
     sum_bf16(group, wide, two, acc, key_lines(s, token), s->shape->head_dim / 2,
              (const uint16_t *)(const void *)s->q, 2 * Q_STRIDE, Q_STRIDE);
-    UNROLL for (int i = 0; i < group * wide; i++) acc[i] = v_mul(acc[i], v_all(s->q_scale[i / wide]));
+    UNROLL for (int i = 0; i < group * wide; i++)
+        acc[i] = v_mul(acc[i], v_all(s->q_scale[i / wide]));
     weigh(APX_BF16, group, wide, acc, s, token);
 }
 #endif
@@ -433,7 +434,8 @@ SIMD_INLINE void weights_to_digits(const int group, const strip *s, float *unit,
         i16 total = i_zero();
         int8_t *digits = s->p_digits + g * 4 * P_STRIDE;
         for (int32_t i = first; i < vectors; i++) {
-            i16 n = i_round(v_mul(v_load(p + i * APX_LANES), per_step));
+            /* v_max: a NaN becomes 0, not an integer that overflows; `taint` keeps it */
+            i16 n = i_round(v_max(v_mul(v_load(p + i * APX_LANES), per_step), v_zero()));
             i16 hi = i_over_128(i_add(n, i_all(64)));
             i_store_bytes(digits + i * APX_LANES, hi);
             i_store_bytes(digits + P_STRIDE + i * APX_LANES, i_sub(n, i_times_128(hi)));
