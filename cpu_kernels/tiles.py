@@ -75,7 +75,9 @@ def _read_blocks(
     values = widen(elements, geometry.kv_dtype).reshape(len(blocks), heads, size, dim)
     if geometry.kv_dtype == "int8":
         scales = _scales(geometry, layer, which)[blocks][..., :size]
-        values = values * scales.astype(np.float32)[..., None]
+        # Slots that nobody sees hold anything; what becomes of them is dropped later.
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = values * scales.astype(np.float32)[..., None]
     return values.transpose(0, 2, 1, 3).reshape(-1, heads, dim)
 
 
