@@ -179,7 +179,6 @@ class PlanForecast(NamedTuple):
     plan: str
     strategy: str
     prefill_tokens: int
-    gpu_rows: int
     in_layer_rows: int
     deferred_rows: int
     step_s: float

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from apexbench.compare.cells import Cell
 from apexbench.compare.matrix import BACKLOG, setting_cells
-from apexbench.compare.scenarios import Placement, Scenario
+from apexbench.compare.scenarios import Placement, Scenario, longest_prompt
 from apexbench.engine.constants import with_constants
 from apexbench.engine.simulate import capacity_for
 from apexbench.result import Run
@@ -44,11 +44,9 @@ def throughput_ratio(candidate: Run, baseline: Run) -> float | None:
 
 
 def _placed_again(scenario: Scenario, values: Mapping[str, float]) -> tuple[Placement, ...]:
-    """Prompts that hybrids stage are bounded by the baseline's KV pool on the same devices."""
     base = scenario.baseline
     true_base = with_constants(base.deployment, values)
-    alone = capacity_for(true_base, base.variant.entry.name, base.thresholds, 0).gpu_kv_tokens
-    longest = min(scenario.max_context.tokens, alone)
+    longest = longest_prompt(true_base, base.thresholds, scenario.max_context.tokens)
     placed = []
     for placement in scenario.placements:
         true = with_constants(placement.deployment, values)

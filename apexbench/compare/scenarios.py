@@ -88,6 +88,14 @@ def varied(scenario: Scenario, config: CompareConfig, variants: Sequence[Variant
     return _scenario(config, variants, scenario.gpu, scenario.source)
 
 
+def longest_prompt(baseline: Deployment, thresholds: Thresholds, max_context: int) -> int:
+    """Tokens of the longest prompt that will be served; hybrids stage it on the GPU. gpu-only's KV
+    pool bounds it, because all variants serve the same requests.
+    """
+    alone = capacity_for(baseline, BASELINE, thresholds, 0).gpu_kv_tokens
+    return min(max_context, alone)
+
+
 def preset_values(workload: str) -> Mapping[str, object]:
     """Configuration that comes with a preset workload: its targets; nothing for other names."""
     preset = PRESETS.get(workload)
@@ -158,12 +166,8 @@ def _placements(
     deployments: Mapping[str, Deployment],
     max_context: int,
 ) -> tuple[Placement, ...]:
-    """Capacities. Hybrids stage prompts on the GPU, so the longest prompt that will be served
-    matters; the baseline's KV pool bounds it, because all variants serve the same requests.
-    """
     base = thresholds_for(BASELINE, config.thresholds)
-    alone = capacity_for(deployments[BASELINE], BASELINE, base, 0).gpu_kv_tokens
-    longest = min(max_context, alone)
+    longest = longest_prompt(deployments[BASELINE], base, max_context)
     placed = []
     for variant in variants:
         policy = variant.entry.name

@@ -7,9 +7,9 @@ goodput, which has the targets in it. The same again on other true devices than 
 believe in.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 
 from apexbench.compare.cells import Cell
 from apexbench.compare.draws import draw_values
@@ -22,9 +22,11 @@ from apexbench.config import parse_rate, resolve
 from apexbench.errors import InputError
 from apexbench.result import Run
 
+Pair = tuple[str, str]  # GPU, workload
 GPUS = ("t4", "a10")
 WORKLOADS = ("osc", "azure-conv", "azure-code", "livebench")
-LOADS = ("inf", "0.8x", "1x")
+SATURATION, RATES = "inf", ("0.8x", "1x")
+LOADS = (SATURATION, *RATES)
 OURS = "planner"
 RIVALS = (
     BASELINE, "fastdecode", "neo", "apex", "static:deferred", "static:two_batch", "static:in_layer",
@@ -39,21 +41,27 @@ LEAST_OF_BASELINE = 0.99
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is run: requests at saturation and at a rate, seeds, draws of the true devices.
+    """How much is run: requests at saturation of each pair and at a rate, seeds, draws by number.
 
-    A draw has one seed and `share_of_draw` of the requests: it is one of many.
+    A draw has one seed, because it is one of many, and of the requests at saturation
+    `share_of_backlog`. At a rate it has all: goodput counts requests, and of a hundred two more or
+    less are 2 %.
     """
 
-    backlog: int
+    backlog: Mapping[Pair, int]
     online: int
     seeds: int
-    draws: int
-    share_of_draw: float = 0.25
+    draws: Sequence[int]
+    share_of_backlog: float = 0.5
 
     def of_draw(self) -> "Size":
         """What is run in one draw."""
-        backlog, online = (int(self.share_of_draw * n) for n in (self.backlog, self.online))
-        return Size(backlog, online, 1, self.draws)
+        return replace(self.scaled(self.share_of_backlog), online=self.online, seeds=1)
+
+    def scaled(self, share: float) -> "Size":
+        """The same with that share of all requests."""
+        backlog = {pair: int(share * count) for pair, count in self.backlog.items()}
+        return replace(self, backlog=backlog, online=int(share * self.online))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,15 @@ class Place:
     workload: str
     load: str
     draw: int | None = None
+
+    @property
+    def cell(self) -> tuple[str, str, str]:
+        """The cell without its draw."""
+        return self.gpu, self.workload, self.load
+
+    def __str__(self) -> str:
+        load = "saturation" if self.load == SATURATION else self.load
+        return f"{self.gpu} {self.workload} {load}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,43 +119,37 @@ class Score:
         return self.tpot_p90_s <= self.tpot_target_s
 
 
-def scores(
-    size: Size,
-    runner: CellRunner,
-    pairs: Iterable[tuple[str, str]] = tuple(product(GPUS, WORKLOADS)),
-    rivals: Sequence[str] = RIVALS,
-) -> Iterator[Score]:
-    """Every cell of `pairs` (GPU, workload), profiles first, then one draw after the other."""
-    for gpu, workload in pairs:
-        for draw in (None, *range(size.draws)):
-            now, others = (size, rivals) if draw is None else (size.of_draw(), DRAW_RIVALS)
-            asked = tuple(_scenario(gpu, workload, n, others) for n in (now.backlog, now.online))
-            yield from _of_pair((gpu, workload), asked, draw, range(now.seeds), runner)
+def scores(size: Size, runner: CellRunner) -> Iterator[Score]:
+    """Every cell of the pairs of `size`, profiles first, then one draw after the other."""
+    for pair in size.backlog:
+        for draw in (None, *size.draws):
+            yield from scores_of(size, pair, draw, runner)
 
 
-def _of_pair(
-    pair: tuple[str, str],
-    asked: Sequence[Scenario],
-    draw: int | None,
-    seeds: Sequence[int],
-    runner: CellRunner,
-) -> Iterator[Score]:
-    """The three loads on one set of true devices; nothing where the model no longer fits."""
+def scores_of(size: Size, pair: Pair, draw: int | None, runner: CellRunner) -> Iterator[Score]:
+    """All loads on one set of true devices; nothing where the model no longer fits."""
+    now, rivals = (size, RIVALS) if draw is None else (size.of_draw(), DRAW_RIVALS)
+    counts = (now.backlog[pair], now.online)
     try:
-        backlog, online = (_on(scenario, draw) for scenario in asked)
+        backlog, online = (_on(_scenario(pair, count, rivals), draw) for count in counts)
     except InputError:
         return
-    saturation: float | None = None
-    for load in LOADS:
-        scenario = backlog if load == "inf" else online
-        part = setting_cells(
-            *(scenario, parse_rate(load), saturation, seeds, scenario.placements, None)
-        )
-        runs = _run(part.cells, runner)
-        if load == "inf":
-            base = runs[BASELINE]
-            saturation = sum(run.metrics.request_throughput_rps for run in base) / len(base)
-        yield _score(Place(*pair, load, draw), runs, scenario.slo.tpot_s)
+    seeds = range(now.seeds)
+    waiting = _run({SATURATION: _cells(backlog, SATURATION, None, seeds)}, runner)
+    base = waiting[SATURATION][BASELINE]
+    rps = sum(run.metrics.request_throughput_rps for run in base) / len(base)
+    arriving = _run({load: _cells(online, load, rps, seeds) for load in RATES}, runner)
+    for load, runs in (waiting | arriving).items():
+        yield _score(Place(*pair, load, draw), runs, backlog.slo.tpot_s)
+
+
+def _cells(
+    scenario: Scenario, load: str, saturation_rps: float | None, seeds: Sequence[int]
+) -> Sequence[Cell]:
+    placed = scenario.placements
+    return setting_cells(
+        scenario, parse_rate(load), saturation_rps, seeds, placed, duration_s=None
+    ).cells
 
 
 def _on(scenario: Scenario, draw: int | None) -> Scenario:
@@ -147,7 +158,8 @@ def _on(scenario: Scenario, draw: int | None) -> Scenario:
     return on_devices(scenario, draw_values(scenario, 0, draw))
 
 
-def _scenario(gpu: str, workload: str, requests: int, rivals: Sequence[str]) -> Scenario:
+def _scenario(pair: Pair, requests: int, rivals: Sequence[str]) -> Scenario:
+    gpu, workload = pair
     asked: Mapping[str, object] = {
         "gpu": gpu, "workload": workload, "policies": (*rivals, OURS), "requests": requests,
     }  # fmt: skip
@@ -156,19 +168,24 @@ def _scenario(gpu: str, workload: str, requests: int, rivals: Sequence[str]) -> 
     return found
 
 
-def _run(cells: Sequence[Cell], runner: CellRunner) -> dict[str, list[Run]]:
-    """Runs by variant."""
-    batch = Batch(cells)
+def _run(
+    cells: Mapping[str, Sequence[Cell]], runner: CellRunner
+) -> dict[str, dict[str, list[Run]]]:
+    """Runs by load and variant, all in one batch."""
+    batch = Batch([cell for part in cells.values() for cell in part])
     runner.run(batch)
     assert not batch.failures, batch.failures
-    found: dict[str, list[Run]] = {}
-    for result in batch.ordered():
-        found.setdefault(result.run.variant, []).append(result.run)
+    results = iter(batch.ordered())
+    found: dict[str, dict[str, list[Run]]] = {}
+    for load, part in cells.items():
+        runs = found[load] = {}
+        for result in islice(results, len(part)):
+            runs.setdefault(result.run.variant, []).append(result.run)
     return found
 
 
 def _score(place: Place, runs: Mapping[str, list[Run]], tpot_s: float | None) -> Score:
-    is_backlog = place.load == "inf"
+    is_backlog = place.load == SATURATION
     values = {name: _mean(found, is_backlog=is_backlog) for name, found in runs.items()}
     others = {
         name: value

@@ -41,7 +41,7 @@ def test_other_runs_keep_none() -> None:
 
 
 def test_a_long_log_of_decisions_is_thinned_evenly() -> None:
-    forecast = PlanForecast("p", "deferred", 8, 1, 2, 3, 0.5, 90.0, 1.5, None, True)
+    forecast = PlanForecast("p", "deferred", 8, 2, 3, 0.5, 90.0, 1.5, None, True)
     records = [
         DecisionRecord(step, 10 * step, Decision(0, "because", (forecast,)))
         for step in range(2 * MAX_DECISIONS + 1)
