@@ -120,7 +120,7 @@ typedef void (*strip_function)(const strip *);
 STRIPS(strip_f32, CALL_F32)
 STRIPS(strip_f16, CALL_F16)
 STRIPS(strip_bf16, CALL_BF16)
-STRIPS(strip_i8, CALL_I8)
+STRIPS_4(strip_i8, CALL_I8) /* twice the sums: never more than four heads */
 STRIPS(strip_f8, CALL_F8)
 #ifdef SIMD_HAS_BF16
 STRIPS(strip_bf16_two, CALL_BF16_TWO)
@@ -128,7 +128,7 @@ STRIPS(strip_bf16_two, CALL_BF16_TWO)
 
 static const strip_function strip_functions[][SIMD_MAX_GROUP] = {
     [APX_F32] = {NAMES(strip_f32)},   [APX_F16] = {NAMES(strip_f16)},
-    [APX_BF16] = {NAMES(strip_bf16)}, [APX_I8] = {NAMES(strip_i8)},
+    [APX_BF16] = {NAMES(strip_bf16)}, [APX_I8] = {NAMES_4(strip_i8)},
     [APX_F8E4M3] = {NAMES(strip_f8)},
 #ifdef SIMD_HAS_BF16
     [APX_F8E4M3 + 1] = {NAMES(strip_bf16_two)},
@@ -339,19 +339,6 @@ static strip_function const *functions_for(const apx_shape *shape, int32_t q_dty
     return strip_functions[shape->kv_dtype];
 }
 
-/* Multiply-adds of 16 lanes, and conversions, that one line of KV takes. */
-static int32_t operations_per_line(const apx_shape *shape, int32_t q_dtype)
-{
-    const int32_t group = shape->group;
-    const int32_t vectors = 4 / apx_element_bytes(shape->kv_dtype); /* of 16 elements in a line */
-    (void)q_dtype;
-#ifdef SIMD_HAS_BF16
-    if (shape->kv_dtype == APX_BF16) return q_dtype == APX_BF16 ? group : 2 * group;
-#endif
-    if (shape->kv_dtype == APX_I8) return 2 * group;
-    return shape->kv_dtype == APX_F32 ? group : vectors * (group + 1);
-}
-
 static void attend(const apx_shape *shape, const apx_piece *piece, apx_state state, void *scratch)
 {
     if (shape->block_size < APX_LANES) { /* blocks of 8 tokens: half a vector */
@@ -364,7 +351,7 @@ static void attend(const apx_shape *shape, const apx_piece *piece, apx_state sta
     walk w = {shape, piece, state, divide_scratch(shape, scratch),
               functions_for(shape, piece->q_dtype),
               shape->kv_dtype == APX_I8 ? SIMD_MAX_GROUP_I8 : SIMD_MAX_GROUP,
-              apx_prefetch_bytes(operations_per_line(shape, piece->q_dtype))};
+              apx_prefetch_bytes(shape->group)};
     for (int32_t h = 0; h < heads; h++) {
         w.scratch.base[h] = 0.0f;
         w.scratch.limit[h] = -INFINITY;

@@ -58,9 +58,9 @@ typedef struct apx_kernels {
 int64_t apx_scratch_bytes(const apx_shape *shape);
 
 /* How far ahead of its reads attend() asks for lines, in bytes; 0: not at all. By CPU and by how
- * much arithmetic a line takes (docs/cpu-kernels.md has the figures).
+ * many query heads share a line, that is, how much arithmetic it takes.
  * APEXBENCH_PREFETCH_BYTES overrides both; what is not a number up to 2^20 is ignored. */
-ptrdiff_t apx_prefetch_bytes(int32_t operations_per_line);
+ptrdiff_t apx_prefetch_bytes(int32_t group);
 
 /* NULL where this build has no such level. */
 const apx_kernels *apx_kernels_reference(void);

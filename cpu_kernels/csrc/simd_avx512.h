@@ -12,7 +12,7 @@
 enum {
     SIMD_MAX_ACC = 16,     /* sums in registers, of 32 */
     SIMD_MAX_GROUP = 8,    /* query heads at once */
-    SIMD_MAX_GROUP_I8 = 8, /* the same with int8, which has two sums each */
+    SIMD_MAX_GROUP_I8 = 4, /* the same with int8, which has two sums each */
     SIMD_CHAINS = 1        /* registers that a v16 takes */
 };
 
