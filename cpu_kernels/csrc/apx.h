@@ -123,7 +123,8 @@ typedef uint64_t apx_ticket; /* never 0 */
 typedef struct apx_pool_options {
     int32_t num_threads;     /* 0: the CPUs this process may use (affinity and cgroup quota) */
     int32_t is_pinned;       /* 1: one CPU each, of those this process may use, node after node */
-    int32_t max_in_flight;   /* tickets at once; 0: 64 */
+    int32_t max_in_flight;   /* tickets at once, up to 32768; 0: 64. A cancelled one counts until
+                                those before it in its class have been claimed */
     int64_t spin_ns;         /* how long an idle worker polls before it sleeps; <0: 50 us */
 } apx_pool_options;
 
@@ -148,7 +149,9 @@ enum {
  *
  * out[r, h] = sum_t softmax_t(softmax_scale * q[r, h] . k[t]) v[t] over the visible tokens t of row
  * r: the first `sink_tokens`, and the last `window` (0: all) of context_lens[r]. sink_logits adds
- * exp(sink_logits[h]) to the denominator. A row of no tokens gives zeros and lse -inf. */
+ * exp(sink_logits[h]) to the denominator, and to lse: with it, scores of -inf alone give zeros;
+ * without, NaN. A row of no tokens gives zeros and lse -inf. The block of an appended slot may stand
+ * in no other row's table. */
 typedef struct apx_batch {
     int32_t num_rows;
     int32_t num_q_heads;         /* a multiple of num_kv_heads */
@@ -180,12 +183,14 @@ typedef struct apx_io {
 /* An empty job on a cache, which must outlive it (the struct is copied, its memory is not). */
 APX_API apx_status apx_job_create(const apx_cache *cache, apx_job **job);
 APX_API void apx_job_destroy(apx_job *job); /* waits when it is in flight */
-/* Plans the work. Allocates only when rows, table or partial results outgrow what the job has. */
+/* Plans the work. Allocates only when rows, table or partial results outgrow what the job has.
+ * After APX_E_MEMORY the job is unprepared; after other errors it keeps its old plan. */
 APX_API apx_status apx_job_prepare(apx_job *job, const apx_batch *batch);
 
 enum { APX_IN_LAYER = 0, APX_DEFERRED = 1 }; /* priorities: the lower goes first */
 
-/* Called once by the worker that ends the job; must be short and must not block. */
+/* Called once by the worker that ends the job, not for cancelled tickets; must be short. It may
+ * submit, the same job too, but must not wait or destroy the pool. */
 typedef void (*apx_callback)(void *user);
 
 typedef struct apx_submission {
