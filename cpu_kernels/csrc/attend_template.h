@@ -126,12 +126,14 @@ STRIPS(strip_f8, CALL_F8)
 STRIPS(strip_bf16_two, CALL_BF16_TWO)
 #endif
 
+enum { BF16_TWO_TERMS = APX_F8E4M3 + 1 }; /* bf16 KV with q as hi + lo, after the dtypes */
+
 static const strip_function strip_functions[][SIMD_MAX_GROUP] = {
     [APX_F32] = {NAMES(strip_f32)},   [APX_F16] = {NAMES(strip_f16)},
     [APX_BF16] = {NAMES(strip_bf16)}, [APX_I8] = {NAMES_4(strip_i8)},
     [APX_F8E4M3] = {NAMES(strip_f8)},
 #ifdef SIMD_HAS_BF16
-    [APX_F8E4M3 + 1] = {NAMES(strip_bf16_two)},
+    [BF16_TWO_TERMS] = {NAMES(strip_bf16_two)},
 #endif
 };
 
@@ -190,9 +192,13 @@ static void q_to_floats(const void *q, int32_t q_dtype, int32_t dim, float facto
 }
 
 #ifdef SIMD_HAS_BF16
-/* q = hi + lo, both bf16; an infinite hi has no rest. */
+/* q = hi + lo, both bf16; an infinite hi has no rest. With q of bf16 nobody reads lo. */
 static void q_to_bf16(const void *q, int32_t q_dtype, int32_t dim, float *out)
 {
+    if (q_dtype == APX_BF16) {
+        memcpy(out, q, (size_t)dim * sizeof(uint16_t));
+        return;
+    }
     uint16_t *hi = (uint16_t *)(void *)out, *lo = hi + Q_STRIDE;
     for (int32_t c = 0; c < dim; c += APX_LANES) {
         v16 x = load_q(q, q_dtype, c), rounded = v_round_bf16(x);
@@ -333,7 +339,7 @@ static strip_function const *functions_for(const apx_shape *shape, int32_t q_dty
 {
 #ifdef SIMD_HAS_BF16
     if (shape->kv_dtype == APX_BF16 && q_dtype != APX_BF16)
-        return strip_functions[APX_F8E4M3 + 1];
+        return strip_functions[BF16_TWO_TERMS];
 #endif
     (void)q_dtype;
     return strip_functions[shape->kv_dtype];
