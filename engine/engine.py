@@ -19,7 +19,9 @@ StepObserver = Callable[[StepPlan, StepResult, Scheduler], None]
 
 
 class Engine:
-    """Runs a workload to its end, or to `stop_ns`. Scheduler, executor and clock are given."""
+    """Runs a workload to its end, to `stop_ns`, or until `should_stop` says so between two steps.
+    Scheduler, executor and clock are given.
+    """
 
     def __init__(
         self,
@@ -32,6 +34,7 @@ class Engine:
         stop_ns: int | None = None,
         on_progress: Progress | None = None,
         observers: Sequence[StepObserver] = (),
+        should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._executor = executor
@@ -41,6 +44,7 @@ class Engine:
         self._stop_ns = stop_ns
         self._on_progress = on_progress
         self._observers = observers
+        self._should_stop = should_stop
         self._num_steps = 0
 
     @property
@@ -61,6 +65,8 @@ class Engine:
         self._close()
 
     def _is_before_stop(self) -> bool:
+        if self._should_stop is not None and self._should_stop():
+            return False
         return self._stop_ns is None or self._clock.now_ns() < self._stop_ns
 
     def _take_arrivals(self) -> None:

@@ -43,7 +43,8 @@ class Placement:
         if not (free or chunks or self._cohorts):
             if not (gpu or swapped[1]):
                 return None
-            return StepPlan(index, (SubBatch((), gpu.ids, gpu.kv_tokens),), (), *swapped)
+            batch = SubBatch((), gpu.ids, gpu.kv_tokens)
+            return StepPlan(index, (batch,), (), *swapped, moves=self._books.memory.take_moves())
         choice = self._choice(index, chunks, free, sum(swapped))
         if choice.drops:
             chunks = tuple([chunk for chunk in chunks if chunk.sequence not in choice.drops])
@@ -57,7 +58,10 @@ class Placement:
         first = SubBatch(chunks, gpu.ids, gpu.kv_tokens, *_ids(rows_a))
         batches = (first, SubBatch((), (), 0, *_ids(rows_b))) if rows_b else (first,)
         return StepPlan(
-            *(index, batches, cohorts, *swapped), planning_ns=choice.planning_ns, was_chosen=True
+            *(index, batches, cohorts, *swapped),
+            planning_ns=choice.planning_ns,
+            was_chosen=True,
+            moves=self._books.memory.take_moves(),
         )
 
     def _choice(

@@ -82,6 +82,18 @@ class CohortStep(NamedTuple):
         return self.action is PROMOTE
 
 
+class KvMove(NamedTuple):
+    """The KV of one sequence changes tier during the step: its first `tokens` tokens go from the
+    `source` blocks of the one pool to the `target` blocks of the other, `tier` is where they go.
+    """
+
+    sequence: int
+    tier: Tier
+    tokens: int
+    source: tuple[int, ...]
+    target: tuple[int, ...]
+
+
 def strategy_name(*, defers: bool, has_in_layer: bool, has_two_batches: bool) -> str:
     """What a plan with these parts is called; `defers`: cohorts take part."""
     if defers:
@@ -95,7 +107,8 @@ def strategy_name(*, defers: bool, has_in_layer: bool, has_two_batches: bool) ->
 class StepPlan:
     """One engine iteration: one or two sub-batches, cohorts, and KV that changes tier.
 
-    `swap_in_tokens` and `swap_out_tokens` are never both non-zero.
+    `swap_in_tokens` and `swap_out_tokens` are never both non-zero; `moves` are the same tokens by
+    sequence, for executors that have them to copy.
     """
 
     index: int
@@ -105,6 +118,7 @@ class StepPlan:
     swap_out_tokens: int = 0
     planning_ns: int = 0  # what deciding on it took on the host
     was_chosen: bool = False  # by the policy; False where there was nothing to decide
+    moves: tuple[KvMove, ...] = ()
 
     @property
     def strategy(self) -> str:

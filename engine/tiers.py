@@ -1,19 +1,21 @@
 """KV memory of both tiers: who owns which blocks, and moving a whole sequence between tiers."""
 
 from apexbench.engine.blocks import BlockPool
+from apexbench.engine.plan import KvMove
 from apexbench.engine.sequence import Sequence, Tier
 
 
 class KvMemory:
     """The GPU pool and, for hybrid policies, the host pool. A sequence lives in one of them."""
 
-    __slots__ = ("_leaving", "cpu", "gpu", "watermark_blocks")
+    __slots__ = ("_leaving", "_moves", "cpu", "gpu", "watermark_blocks")
 
     def __init__(self, gpu: BlockPool, cpu: BlockPool | None, watermark: float) -> None:
         self.gpu = gpu
         self.cpu = cpu
         self.watermark_blocks = int(watermark * gpu.num_blocks)
         self._leaving: list[list[int]] = []
+        self._moves: list[KvMove] = []
 
     def pool(self, tier: Tier) -> BlockPool:
         """The pool of a tier; asking for a host pool that does not exist is a bug."""
@@ -67,13 +69,23 @@ class KvMemory:
         needed = pool.blocks_for(sequence.computed + 1)
         if needed > pool.num_free:
             return False
+        source = tuple(sequence.blocks)
         if tier is Tier.GPU:
             self._leaving.append(sequence.blocks)
         else:
             self.release(sequence)
         self._give(sequence, tier, needed)
+        target = tuple(sequence.blocks)
+        self._moves.append(KvMove(sequence.id, tier, sequence.computed, source, target))
         sequence.swaps += 1
         return True
+
+    def take_moves(self) -> tuple[KvMove, ...]:
+        """What was moved since the last call: the copies of the step at hand."""
+        if not self._moves:
+            return ()
+        moves, self._moves = tuple(self._moves), []
+        return moves
 
     def settle(self) -> None:
         """The step's copies are done: host blocks that were swapped in are free."""

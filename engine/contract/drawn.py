@@ -16,7 +16,8 @@ from apexbench.engine.plan import PrefillChunk
 from apexbench.engine.policies import base as policies
 from apexbench.engine.policies.base import Candidates, Targets
 from apexbench.engine.sequence import Tier
-from apexbench.engine.simulate import Pools, SimulationSpec
+from apexbench.engine.running import Pools
+from apexbench.engine.simulate import SimulationSpec
 from apexbench.engine.thresholds import Thresholds
 from apexbench.records import NS_PER_S, Request, Workload
 

@@ -3,7 +3,8 @@
 import pytest
 
 from apexbench.engine.costs import FlatCosts
-from apexbench.engine.simulate import Pools, SimulationSpec, simulate
+from apexbench.engine.running import Pools
+from apexbench.engine.simulate import SimulationSpec, simulate
 from apexbench.engine.thresholds import Thresholds
 from apexbench.records import Request, RequestStatus, RunLog, Workload
 

@@ -11,7 +11,8 @@ from apexbench.engine.plan import PrefillChunk
 from apexbench.engine.policies.base import GPU_ONLY, JOIN_ALL, Candidates, Choice, Limits
 from apexbench.engine.policies.laws import ChoiceLaws, Law
 from apexbench.engine.sequence import Tier
-from apexbench.engine.simulate import Pools, SimulationSpec, simulate
+from apexbench.engine.running import Pools
+from apexbench.engine.simulate import SimulationSpec, simulate
 from apexbench.engine.thresholds import Thresholds
 from apexbench.errors import PolicyError
 from apexbench.records import Request, Workload

@@ -1,0 +1,1 @@
+"""Lanes on threads: runs step programs in wall-clock time; what an op does is the backend's."""
