@@ -54,8 +54,7 @@ def outcome_of_twin(case: Case) -> Outcome:
     for step in steps_of(case):
 
         def duration_of(op: Op, durations: Durations = step.durations) -> int:
-            template = OpTemplate(op.kind, op.lane, op.group, (), "", op.priority, op.cohorts)
-            return durations.of(template)
+            return durations.of(op)
 
         begin = twin.now + step.idle
         twin.idle_until(begin)

@@ -15,8 +15,8 @@ from apexbench.engine.deployment import deploy
 from apexbench.engine.engine import StepObserver
 from apexbench.engine.plan import StepPlan, StepResult
 from apexbench.engine.policies.registry import list_policies
-from apexbench.engine.scheduler import Scheduler
 from apexbench.engine.running import Pools
+from apexbench.engine.scheduler import Scheduler
 from apexbench.engine.simulate import SimulationSpec, simulate
 from apexbench.engine.thresholds import Thresholds
 from apexbench.records import Request, RequestRecord, RequestStatus, RunLog, Workload

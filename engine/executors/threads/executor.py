@@ -12,7 +12,7 @@ from apexbench.engine.executors.threads.graph import Graphs
 from apexbench.engine.executors.threads.lane import LaneThread
 from apexbench.engine.executors.threads.meter import LaneMeter
 from apexbench.engine.executors.threads.spans import spans_of
-from apexbench.engine.executors.threads.step_run import OpRun, StepRun
+from apexbench.engine.executors.threads.step_run import OpRun, StepRun, rows_of
 from apexbench.engine.executors.threads.work import Backend
 from apexbench.engine.executors.timelines import TimelineKeeper
 from apexbench.engine.plan import StepPlan, StepResult
@@ -182,7 +182,7 @@ class ThreadedExecutor:
 
     def _result(self, step: StepRun, end_ns: int) -> StepResult:
         sampled = step.work.sampled()
-        failed = self._failed(step) | dict(sampled.failed)
+        failed = dict(sampled.failed) | self._failed(step)
         tokens = tuple(item for item in sampled.tokens if item[0] not in failed)
         finished = sampled.finished - failed.keys()
         return StepResult(step.start_ns, end_ns, tokens, finished, tuple(failed.items()))
@@ -195,8 +195,8 @@ class ThreadedExecutor:
         with self._lock:
             failed = {row: why for row, why in self._late_failures.items() if row in self._alive}
             self._late_failures.clear()
-        for op, error in step.errors:
-            failed |= dict.fromkeys(step.rows_of(op), _reason(error))
+        for op, _ in step.errors:  # what came later came of the first
+            failed = dict.fromkeys(rows_of(step.plan, op), _reason(step.errors[0][1])) | failed
         broken = [c for c, (_, rows) in self._carry.cohorts.items() if failed.keys() & set(rows)]
         for cohort in broken:
             self._wait_for(self._tickets.pop(cohort))  # it may still write into the rows' blocks
@@ -208,9 +208,9 @@ class ThreadedExecutor:
     def _note_failure(self, run: OpRun) -> None:
         """Deferred work may fail when its step is long over."""
         assert run.error is not None
-        step = run.step
-        if step.runs[-1].is_done:
-            rows = step.rows_of(run.op)
+        step, head = run.step, run.step.runs[-1]
+        if head.is_done and run is not head:
+            rows = rows_of(step.plan, run.op)
             self._late_failures |= dict.fromkeys(rows, _reason(run.error))
         else:
             step.errors.append((run.op, run.error))

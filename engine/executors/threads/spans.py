@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from apexbench.engine.executors.durations import sampled_rows
-from apexbench.engine.executors.threads.step_run import OpRun, StepRun
+from apexbench.engine.executors.threads.step_run import OpRun, StepRun, rows_of
 from apexbench.engine.plan import StepPlan
 from apexbench.records import OpSpan
 
@@ -44,7 +44,7 @@ def _rows(run: OpRun, num_layers: int) -> int:
         return len(plan.batches[0].gpu_rows)
     if op.kind == "head":
         return sampled_rows(plan, num_layers)
-    return 0 if op.lane == "host" else len(run.step.rows_of(op))
+    return 0 if op.lane == "host" else len(rows_of(plan, op))
 
 
 def _linear_rows(plan: StepPlan, group: str) -> int:

@@ -85,29 +85,30 @@ class StepRun:
         """The last op of a kind, in program order."""
         return next((run for run in reversed(self.runs) if run.op.kind == kind), None)
 
-    def rows_of(self, op: Op) -> tuple[int, ...]:
-        """Sequences that an op worked for: those that fail with it."""
-        plan, kind, group = self.plan, op.kind, op.group
-        if kind in _SWAPS:
-            return tuple(move.sequence for move in plan.moves)
-        if kind in {"offload", "reread"}:
-            chunks = plan.batches[0].chunks
-            return tuple(chunk.sequence for chunk in chunks if chunk.tier is Tier.CPU)
-        if group.startswith("c"):
-            return plan.cohorts[int(group[1:])].rows
-        if kind in _CPU_KINDS:
-            return plan.batches[1 if group == "B" else 0].in_layer_rows
-        return self._rows_on_gpu(op)
 
-    def _rows_on_gpu(self, op: Op) -> tuple[int, ...]:
-        plan = self.plan
-        is_all = op.kind in {"head", "schedule"}
-        rows: list[int] = []
-        for name, batch in zip("AB", plan.batches, strict=False):
-            if is_all or op.group == name:
-                rows += [chunk.sequence for chunk in batch.chunks]
-                rows += (*batch.gpu_rows, *batch.in_layer_rows)
-        for position, cohort in enumerate(plan.cohorts):
-            if is_all or position in op.cohorts:
-                rows += cohort.rows
-        return tuple(rows)
+def rows_of(plan: StepPlan, op: Op) -> tuple[int, ...]:
+    """Sequences that an op of the plan's program works for: those that fail with it."""
+    kind, group = op.kind, op.group
+    if kind in _SWAPS:
+        return tuple(move.sequence for move in plan.moves)
+    if kind in {"offload", "reread"}:
+        chunks = plan.batches[0].chunks
+        return tuple(chunk.sequence for chunk in chunks if chunk.tier is Tier.CPU)
+    if group.startswith("c"):
+        return plan.cohorts[int(group[1:])].rows
+    if kind in _CPU_KINDS:
+        return plan.batches[1 if group == "B" else 0].in_layer_rows
+    return _rows_on_gpu(plan, op)
+
+
+def _rows_on_gpu(plan: StepPlan, op: Op) -> tuple[int, ...]:
+    is_all = op.kind in {"head", "schedule"}
+    rows: list[int] = []
+    for name, batch in zip("AB", plan.batches, strict=False):
+        if is_all or op.group == name:
+            rows += [chunk.sequence for chunk in batch.chunks]
+            rows += (*batch.gpu_rows, *batch.in_layer_rows)
+    for position, cohort in enumerate(plan.cohorts):
+        if is_all or position in op.cohorts:
+            rows += cohort.rows
+    return tuple(rows)
