@@ -17,18 +17,8 @@ from apexbench.engine.policies.registry import find_policy
 from apexbench.engine.recorder import Recorder
 from apexbench.engine.scheduler import Scheduler
 from apexbench.engine.thresholds import Thresholds
-from apexbench.engine.tiers import KvMemory
+from apexbench.engine.tiers import KvMemory, Pools
 from apexbench.records import RunLog, Workload
-
-
-@dataclass(frozen=True, slots=True)
-class Pools:
-    """KV tokens per tier and how they are cut into blocks. `cpu_tokens` 0 = no host tier."""
-
-    gpu_tokens: int
-    cpu_tokens: int
-    gpu_block_tokens: int = 16
-    cpu_block_tokens: int = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

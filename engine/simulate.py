@@ -10,9 +10,10 @@ from apexbench.engine.deployment import Deployment
 from apexbench.engine.engine import Progress, StepObserver
 from apexbench.engine.executors.sim import SimulatedExecutor
 from apexbench.engine.policies.registry import find_policy
-from apexbench.engine.running import Pools, RunSpec, run
+from apexbench.engine.running import RunSpec, run
 from apexbench.engine.scheduler import Scheduler
 from apexbench.engine.thresholds import Thresholds, with_overrides
+from apexbench.engine.tiers import Pools
 from apexbench.records import RunLog
 
 

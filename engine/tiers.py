@@ -1,8 +1,20 @@
 """KV memory of both tiers: who owns which blocks, and moving a whole sequence between tiers."""
 
+from dataclasses import dataclass
+
 from apexbench.engine.blocks import BlockPool
 from apexbench.engine.plan import KvMove
 from apexbench.engine.sequence import Sequence, Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """KV tokens per tier and how they are cut into blocks. `cpu_tokens` 0 = no host tier."""
+
+    gpu_tokens: int
+    cpu_tokens: int
+    gpu_block_tokens: int = 16
+    cpu_block_tokens: int = 64
 
 
 class KvMemory:

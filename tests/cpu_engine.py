@@ -13,8 +13,9 @@ from apexbench.engine.costs import FlatCosts
 from apexbench.engine.executors.cpu.opening import CpuExecutor, Threading, open_cpu
 from apexbench.engine.executors.cpu.sequences import Prompt, SequenceState, random_prompt
 from apexbench.engine.model.decoder import Decoder
-from apexbench.engine.running import Pools, RunSpec, run
+from apexbench.engine.running import RunSpec, run
 from apexbench.engine.thresholds import Thresholds
+from apexbench.engine.tiers import Pools
 from apexbench.records import Request, RunLog, Workload
 
 # Enough for everything at once: nothing is offloaded, swapped or preempted.

@@ -13,7 +13,7 @@ from apexbench.engine.program import Carry, build
 from apexbench.records import Request
 
 
-class Boom(Exception):
+class BoomError(Exception):
     """The failure that tests inject."""
 
 
@@ -134,4 +134,4 @@ class CheckedStep:
             if draw is None or draw.random() >= backend.fail_share:
                 return
             backend.failed_ops.append(f"{op.kind}.{where}")
-        raise Boom(f"{op.kind} broke")
+        raise BoomError(f"{op.kind} broke")

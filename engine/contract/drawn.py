@@ -16,9 +16,9 @@ from apexbench.engine.plan import PrefillChunk
 from apexbench.engine.policies import base as policies
 from apexbench.engine.policies.base import Candidates, Targets
 from apexbench.engine.sequence import Tier
-from apexbench.engine.running import Pools
 from apexbench.engine.simulate import SimulationSpec
 from apexbench.engine.thresholds import Thresholds
+from apexbench.engine.tiers import Pools
 from apexbench.records import NS_PER_S, Request, Workload
 
 LAYERS = 4  # few, so that cohorts come home within a drawn run

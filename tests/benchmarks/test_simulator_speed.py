@@ -55,7 +55,9 @@ def spec_for(policy: str, work: Workload) -> SimulationSpec:
     uses_cpu = find_policy(policy).uses_cpu
     pools = pools_of(deployment, capacity, uses_cpu=uses_cpu)
     costs = deployment.costs()
-    return SimulationSpec(work, policy, costs, costs, pools, thresholds)
+    return SimulationSpec(
+        workload=work, policy=policy, belief=costs, truth=costs, pools=pools, thresholds=thresholds
+    )
 
 
 def plans_of(spec: SimulationSpec) -> list[tuple[StepPlan, int]]:
@@ -150,13 +152,18 @@ def test_ops_run_one_by_one_are_bounded_per_step(
 MEMORY_PROGRAM = """
 import resource, sys
 from apexbench.engine.deployment import deploy
-from apexbench.engine.simulate import *
+from apexbench.engine.simulate import SimulationSpec, simulate
+from apexbench.engine.tiers import Pools
 from apexbench.records import Request, Workload
 
 requests = tuple(Request(i, 0, 24, 3) for i in range(100_000))
 costs = deploy().costs()
 spec = SimulationSpec(
-    Workload("many", requests, "", ""), "gpu-only", costs, costs, Pools(16_000, 0), Thresholds()
+    workload=Workload("many", requests, "", ""),
+    policy="gpu-only",
+    belief=costs,
+    truth=costs,
+    pools=Pools(16_000, 0),
 )
 log = simulate(spec)
 assert log.checkpoints[-1].completed == len(log.requests) == 100_000

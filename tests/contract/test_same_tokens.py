@@ -18,7 +18,7 @@ from apexbench.engine.executors.cpu.sequences import random_prompt
 from apexbench.engine.model.config import read_config
 from apexbench.engine.model.decoder import Decoder
 from apexbench.engine.model.weights import load_weights
-from apexbench.engine.running import Pools
+from apexbench.engine.tiers import Pools
 from apexbench.records import Request, RequestStatus
 from tests.checkpoints import ROPES, read_reference, write_checkpoint
 from tests.cpu_engine import Spoken, margin, speak
@@ -60,8 +60,9 @@ POOLS = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("checkpoints")
-    for family, overrides in FAMILIES.items():
-        write_checkpoint(root / family, family, **WIDE, **overrides)
+    for family, own in FAMILIES.items():
+        overrides: dict[str, Any] = {**WIDE, **own}
+        write_checkpoint(root / family, family, **overrides)
     return root
 
 

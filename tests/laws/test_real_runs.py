@@ -20,7 +20,7 @@ from apexbench.engine.model.dummy import dummy_weights
 from apexbench.engine.model.sampling_params import SamplingParams
 from apexbench.engine.model.stopping import Completion
 from apexbench.engine.models import ModelShape
-from apexbench.engine.running import Pools
+from apexbench.engine.tiers import Pools
 from apexbench.records import Request, RequestStatus
 from tests.cpu_engine import Spoken, margin, speak
 from tests.fickle_policy import FICKLE
@@ -120,12 +120,12 @@ class _BrokenError(Exception):
 
 def _break(executor: CpuExecutor, part: str, after: int) -> None:
     """Let one call of a part of the CPU tier raise."""
-    backend = executor._model
+    model = executor._model
     target, name = {
-        "worker": (backend.lane.pool, "launch"),
-        "store": (backend.host, "store"),
-        "load": (backend.host, "tokens"),
-        "decoder": (backend.decoder, "post"),
+        "worker": (model.lane.pool, "launch"),
+        "store": (model.host, "store"),
+        "load": (model.host, "tokens"),
+        "decoder": (model.decoder, "post"),
     }[part]
     original, calls = getattr(target, name), iter(range(1 << 30))
 

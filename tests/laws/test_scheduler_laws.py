@@ -15,10 +15,10 @@ from apexbench.engine.deployment import deploy
 from apexbench.engine.engine import StepObserver
 from apexbench.engine.plan import StepPlan, StepResult
 from apexbench.engine.policies.registry import list_policies
-from apexbench.engine.running import Pools
 from apexbench.engine.scheduler import Scheduler
 from apexbench.engine.simulate import SimulationSpec, simulate
 from apexbench.engine.thresholds import Thresholds
+from apexbench.engine.tiers import Pools
 from apexbench.records import Request, RequestRecord, RequestStatus, RunLog, Workload
 
 POLICIES = [entry.name for entry in list_policies()]
@@ -184,7 +184,12 @@ def t4_spec(policy: str, gpu_tokens: int = 1200, num_requests: int = 30) -> Simu
     )
     workload = Workload("t4", requests, "", "drawn")
     return SimulationSpec(
-        workload, policy, costs_of_t4, costs_of_t4, Pools(gpu_tokens, 20_000), Thresholds()
+        workload=workload,
+        policy=policy,
+        belief=costs_of_t4,
+        truth=costs_of_t4,
+        pools=Pools(gpu_tokens, 20_000),
+        thresholds=Thresholds(),
     )
 
 

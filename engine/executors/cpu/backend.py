@@ -1,94 +1,35 @@
-"""The backend of real tokens: a decoder, KV memory of both tiers, and the sequences in flight."""
+"""The backend of real tokens, as lanes on threads see it."""
 
-from collections.abc import Callable, Sequence
-
-from torch import Tensor
-
-from apexbench.engine.executors.cpu.host_rows import HostLane
-from apexbench.engine.executors.cpu.kv import GpuPool, HostPool
-from apexbench.engine.executors.cpu.rows import BlocksOf
-from apexbench.engine.executors.cpu.sequences import Sequences, SequenceState
-from apexbench.engine.executors.cpu.step import CohortState, CpuStep
-from apexbench.engine.executors.threads.work import Sampled
-from apexbench.engine.model.attention import PagedAttention
-from apexbench.engine.model.config import ModelConfig
-from apexbench.engine.model.decoder import Decoder
+from apexbench.engine.executors.cpu.model_state import ModelState
+from apexbench.engine.executors.cpu.step import CpuStep
 from apexbench.engine.plan import StepPlan
 from apexbench.engine.program import Carry
-from apexbench.errors import InvariantError
 from apexbench.records import Request
-
-# Told (sequences, logits float32 [sequences, vocab]) whenever tokens are about to be sampled.
-LogitsObserver = Callable[[Sequence[SequenceState], Tensor], None]
-
-
-def _no_blocks(sequence: int) -> Sequence[int]:
-    raise InvariantError(f"nobody has said which KV blocks sequence {sequence} has")
 
 
 class CpuBackend:
-    """What steps share."""
+    """Steps of one model."""
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        gpu: GpuPool,
-        lane: HostLane | None,
-        sequences: Sequences,
-        on_logits: LogitsObserver | None = None,
-    ) -> None:
-        self.decoder = decoder
-        self.attention = PagedAttention(decoder.softmax_scale)  # of the gpu lane's thread
-        self.gpu = gpu
-        self._lane = lane
-        self._host = None if lane is None else HostPool(lane.cache, lane.dtype)
-        self.sequences = sequences
-        self.cohorts: dict[int, CohortState] = {}
-        self.blocks_of: BlocksOf = _no_blocks
-        self._on_logits = on_logits
-
-    @property
-    def lane(self) -> HostLane:
-        """The CPU tier's kernels; a plan with CPU rows needs one."""
-        if self._lane is None:
-            raise InvariantError("a plan has rows on a host tier that this run does not have")
-        return self._lane
-
-    @property
-    def host(self) -> HostPool:
-        """The CPU tier's KV memory."""
-        if self._host is None:
-            raise InvariantError("a plan moves KV to a host tier that this run does not have")
-        return self._host
-
-    @property
-    def config(self) -> ModelConfig:
-        """The model's."""
-        return self.decoder.config
+    def __init__(self, model: ModelState) -> None:
+        self.model = model
 
     @property
     def num_layers(self) -> int:
         """Decoder layers of the model."""
-        return self.config.shape.num_layers
+        return self.model.num_layers
 
     def admit(self, request: Request) -> None:
         """A request exists from now on."""
-        self.sequences.admit(request)
+        self.model.sequences.admit(request)
 
     def release(self, request_id: int) -> None:
         """The request has ended."""
-        self.sequences.release(request_id)
+        self.model.sequences.release(request_id)
 
     def begin(self, plan: StepPlan, _: Carry) -> CpuStep:
         """Prepare a step's tensors."""
-        return CpuStep(self, plan)
+        return CpuStep(self.model, plan)
 
     def drop(self, cohort: int) -> None:
         """A cohort was given up."""
-        self.cohorts.pop(cohort, None)
-
-    def sample(self, rows: Sequence[int], logits: Tensor) -> Sampled:
-        """Choose the next token of `rows` from logits float32 [rows, vocab]."""
-        if self._on_logits is not None:
-            self._on_logits([self.sequences[row] for row in rows], logits)
-        return self.sequences.extend(rows, logits)
+        self.model.cohorts.pop(cohort, None)

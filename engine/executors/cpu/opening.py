@@ -10,14 +10,15 @@ import torch
 from apexbench.cpu_kernels import KvCache, KvGeometry, Pool
 from apexbench.cpu_kernels.geometry import KvDtype
 from apexbench.engine.clock import Clock
-from apexbench.engine.executors.cpu.backend import CpuBackend, LogitsObserver
+from apexbench.engine.executors.cpu.backend import CpuBackend
 from apexbench.engine.executors.cpu.host_rows import HostLane, element_dtype
 from apexbench.engine.executors.cpu.kv import GpuPool
+from apexbench.engine.executors.cpu.model_state import LogitsObserver, ModelState
 from apexbench.engine.executors.cpu.rows import BlocksOf
 from apexbench.engine.executors.cpu.sequences import PromptOf, Sequences, TokenObserver
 from apexbench.engine.executors.threads.executor import ThreadedExecutor
 from apexbench.engine.model.decoder import Decoder
-from apexbench.engine.running import Pools
+from apexbench.engine.tiers import Pools
 
 # In-layer rows of two batches, and cohorts: one per layer at most, and one that enters.
 _SPARE_TICKETS = 8
@@ -35,10 +36,10 @@ class CpuExecutor(ThreadedExecutor):
     """Lanes on threads with a real model behind them."""
 
     def __init__(
-        self, backend: CpuBackend, clock: Clock, pins: dict[str, Callable[[], None]]
+        self, model: ModelState, clock: Clock, pins: dict[str, Callable[[], None]]
     ) -> None:
-        super().__init__(backend, clock, pins)
-        self._model = backend
+        super().__init__(CpuBackend(model), clock, pins)
+        self._model = model
 
     def read_blocks(self, blocks_of: BlocksOf) -> None:
         """Whom to ask for the KV blocks of a sequence."""
@@ -80,17 +81,20 @@ def open_cpu(
             in_flight = shape.num_layers + _SPARE_TICKETS
             pool = stack.enter_context(Pool(counts.cpu_threads, max_in_flight=in_flight))
             workers = pool.cpus
-            cache = stack.enter_context(KvCache(_geometry(decoder, pools, cpu_kv_dtype), pool))
+            cache = stack.enter_context(KvCache(geometry_of(decoder, pools, cpu_kv_dtype), pool))
             lane = HostLane(cache, pool, decoder)
-        backend = CpuBackend(decoder, gpu, lane, Sequences(prompt_of, on_token), on_logits)
-        pins = {"gpu": lambda: _pin_gpu_lane(counts.gpu_threads, workers)}
-        yield stack.enter_context(CpuExecutor(backend, clock, pins))
+        model = ModelState(decoder, gpu, lane, Sequences(prompt_of, on_token), on_logits)
+        pins = {"gpu": lambda: pin_gpu_lane(counts.gpu_threads, workers)}
+        yield stack.enter_context(CpuExecutor(model, clock, pins))
 
 
-def _geometry(decoder: Decoder, pools: Pools, cpu_kv_dtype: KvDtype | None) -> KvGeometry:
+def geometry_of(
+    decoder: Decoder, pools: Pools, cpu_kv_dtype: KvDtype | None, num_layers: int | None = None
+) -> KvGeometry:
+    """The host's KV cache of a model, of all its layers unless told otherwise."""
     shape = decoder.config.shape
     return KvGeometry(
-        num_layers=shape.num_layers,
+        num_layers=num_layers or shape.num_layers,
         num_blocks=pools.cpu_tokens // pools.cpu_block_tokens,
         num_kv_heads=shape.num_kv_heads,
         head_dim=shape.head_dim,
@@ -99,7 +103,7 @@ def _geometry(decoder: Decoder, pools: Pools, cpu_kv_dtype: KvDtype | None) -> K
     )
 
 
-def _pin_gpu_lane(gpu_threads: int, workers: tuple[int, ...]) -> None:
+def pin_gpu_lane(gpu_threads: int, workers: tuple[int, ...]) -> None:
     """On the lane's own thread: torch's threads, away from the workers' CPUs where there is room.
 
     Threads that torch starts from here inherit the CPUs.

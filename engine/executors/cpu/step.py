@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from apexbench.cpu_kernels import Ticket
 from apexbench.engine.executors.cpu.host_rows import HostRows
-from apexbench.engine.executors.cpu.rows import Batch, Chunk, Rows, batch_of, decode_rows
+from apexbench.engine.executors.cpu.model_state import CohortState, ModelState
+from apexbench.engine.executors.cpu.rows import Batch, Chunk, batch_of, decode_rows
 from apexbench.engine.executors.threads.step_run import rows_of
 from apexbench.engine.executors.threads.work import Sampled
 from apexbench.engine.expansion import Op
@@ -17,21 +18,8 @@ from apexbench.engine.plan import ENTER, StepPlan
 from apexbench.engine.sequence import Tier
 from apexbench.errors import InvariantError
 
-if TYPE_CHECKING:
-    from apexbench.engine.executors.cpu.backend import CpuBackend
-
 _KeyValues = tuple[Tensor, Tensor]
 _Found = TypeVar("_Found")
-
-
-@dataclass(slots=True, eq=False)
-class CohortState:
-    """A deferred cohort: `hidden` is its residual stream, `layer` the attention it is at."""
-
-    rows: Rows
-    host: HostRows
-    hidden: Tensor | None = None
-    layer: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -51,13 +39,13 @@ class _Group:
 class CpuStep:
     """The work of one plan's program."""
 
-    def __init__(self, backend: "CpuBackend", plan: StepPlan) -> None:
-        self._backend = backend
+    def __init__(self, model: ModelState, plan: StepPlan) -> None:
+        self._model = model
         self._plan = plan
         self._groups = {
             name: self._group(index) for index, name in enumerate("AB"[: len(plan.batches)])
         }
-        self._cohorts = [backend.cohorts.get(step.cohort) for step in plan.cohorts]
+        self._cohorts = [model.cohorts.get(step.cohort) for step in plan.cohorts]
         for position, step in enumerate(plan.cohorts):
             if step.action is ENTER:
                 self._cohorts[position] = self._entering(step.cohort, step.rows)
@@ -68,7 +56,7 @@ class CpuStep:
         self._num_rereads = 0
         # Taken down now: a prompt may have ended, its blocks in quarantine, before its KV arrives.
         self._host_blocks = {
-            chunk.sequence: tuple(backend.blocks_of(chunk.sequence))
+            chunk.sequence: tuple(model.blocks_of(chunk.sequence))
             for chunk in plan.batches[0].chunks
             if chunk.tier is Tier.CPU
         }
@@ -113,7 +101,7 @@ class CpuStep:
     def give_up(self, op: Op) -> None:
         """The rows of a failed op get no token; zeros stand in for what others compute with."""
         self._is_broken = self._is_broken or op.lane == "gpu"
-        self._backend.sequences.give_up(rows_of(self._plan, op))
+        self._model.sequences.give_up(rows_of(self._plan, op))
         if op.kind in ("send", "attn_cpu", "recv"):
             host = self._host_of(op.group)
             self._received[op.group] = torch.zeros_like(host.out).flatten(1)
@@ -125,7 +113,7 @@ class CpuStep:
     # -- the gpu lane --------------------------------------------------------------------------
 
     def _embed(self, op: Op) -> None:
-        decoder = self._backend.decoder
+        decoder = self._model.decoder
         for group in self._groups.values():
             group.hidden = decoder.embed(group.batch.rows.token_ids)
         for position in op.cohorts:
@@ -155,7 +143,7 @@ class CpuStep:
             return
         positions = _join([part.positions for part in rows])
         lengths = _join([part.lengths for part in rows])
-        q, k, v = self._backend.decoder.pre(layer, hidden, positions, lengths)
+        q, k, v = self._model.decoder.pre(layer, hidden, positions, lengths)
         start = group.batch.rows.num_rows
         group.q, group.k, group.v = q[:start], k[:start], v[:start]
         for position, cohort in zip(op.cohorts, cohorts, strict=True):
@@ -172,10 +160,10 @@ class CpuStep:
         """K and V of GPU rows into their pool; of CPU-bound prompts to where copies find them."""
         batch, k, v = group.batch, _there(group.k), _there(group.v)
         if len(batch.stored) == len(k):
-            self._backend.gpu.store(layer, batch.store_slots, k, v)
+            self._model.gpu.store(layer, batch.store_slots, k, v)
         elif len(batch.stored):
             stored = batch.stored
-            self._backend.gpu.store(layer, batch.store_slots, k[stored], v[stored])
+            self._model.gpu.store(layer, batch.store_slots, k[stored], v[stored])
         if any(chunk.slots is None for chunk in batch.chunks):
             last = batch.chunks[-1].end
             self._staged[layer] = (k[:last], v[:last])
@@ -193,14 +181,14 @@ class CpuStep:
         ]
         decode = group.batch.decode
         if decode is not None:
-            backend = self._backend
+            model = self._model
             parts.append(
-                backend.attention.decode(
+                model.attention.decode(
                     q[decode.first : decode.end],
-                    backend.gpu.layer(layer),
+                    model.gpu.layer(layer),
                     decode.slots,
                     decode.num_tokens,
-                    backend.config.window_of(layer),
+                    model.config.window_of(layer),
                 )
             )
         group.attended = _join(parts)
@@ -209,8 +197,8 @@ class CpuStep:
         self, layer: int, chunk: Chunk, q: Tensor, reread: Iterator[_KeyValues]
     ) -> Tensor:
         """A prompt of the CPU tier attends to what comes back from the host and to itself."""
-        backend = self._backend
-        pools, slots = backend.gpu.layer(layer), chunk.slots
+        model = self._model
+        pools, slots = model.gpu.layer(layer), chunk.slots
         if slots is None:
             k, v = (part[chunk.first : chunk.end] for part in self._staged[layer])
             if chunk.plan.context_tokens:
@@ -219,7 +207,7 @@ class CpuStep:
                     return torch.zeros_like(q).flatten(1)
                 k, v = torch.cat([before[0], k]), torch.cat([before[1], v])
             pools, slots = (k, v), torch.arange(len(k))
-        return backend.attention.prefill(q, pools, slots, backend.config.window_of(layer))
+        return model.attention.prefill(q, pools, slots, model.config.window_of(layer))
 
     def _end_layer(self, op: Op, layer: int) -> None:
         """Output projection and FFN of one launch group, once all its attention is there."""
@@ -231,7 +219,7 @@ class CpuStep:
         attended = [group.attended] if group.batch.in_layer and group.attended is not None else []
         names = ([op.group] if group.host is not None else []) + [f"c{c}" for c in op.cohorts]
         attended += [self._received.pop(name) for name in names]
-        hidden = self._backend.decoder.post(layer, hidden, _join(attended))
+        hidden = self._model.decoder.post(layer, hidden, _join(attended))
         self._staged.pop(layer - 1, None)  # the program has let its copy end before this op
         start = group.batch.rows.num_rows
         group.hidden = hidden[:start]
@@ -253,17 +241,17 @@ class CpuStep:
             hidden = _there(group.hidden)
             parts += [hidden[last], hidden[first:]]
         for position, step in enumerate(self._plan.cohorts):
-            if step.samples(self._backend.num_layers):
+            if step.samples(self._model.num_layers):
                 rows += step.rows
                 parts.append(_there(self._cohort(position).hidden))
-                del self._backend.cohorts[step.cohort]
-        sequences = self._backend.sequences
+                del self._model.cohorts[step.cohort]
+        sequences = self._model.sequences
         kept = [index for index, row in enumerate(rows) if not sequences[row].is_failed]
         if kept:
             hidden = _join(parts)
             hidden = hidden if len(kept) == len(rows) else hidden[kept]
-            logits = self._backend.decoder.head(hidden)
-            self._sampled = self._backend.sample([rows[index] for index in kept], logits)
+            logits = self._model.decoder.head(hidden)
+            self._sampled = self._model.sample([rows[index] for index in kept], logits)
 
     # -- between the tiers ---------------------------------------------------------------------
 
@@ -277,16 +265,16 @@ class CpuStep:
         layer = _there(op.layer)
         for move in self._plan.moves:
             if move.tier is Tier.CPU:
-                k, v = self._backend.gpu.tokens(layer, move.source, move.tokens)
-                self._backend.host.store(layer, move.target, 0, k, v)
+                k, v = self._model.gpu.tokens(layer, move.source, move.tokens)
+                self._model.host.store(layer, move.target, 0, k, v)
                 yield
 
     def _swap_in(self, op: Op) -> Iterator[None]:
         layer = _there(op.layer)
         for move in self._plan.moves:
             if move.tier is Tier.GPU:
-                k, v = self._backend.host.tokens(layer, move.source, move.tokens)
-                self._backend.gpu.store_tokens(layer, move.target, k, v)
+                k, v = self._model.host.tokens(layer, move.source, move.tokens)
+                self._model.gpu.store_tokens(layer, move.target, k, v)
                 yield
 
     def _offload(self, op: Op) -> Iterator[None]:
@@ -296,7 +284,7 @@ class CpuStep:
         for chunk, blocks in self._host_chunks():
             part = slice(chunk.first, chunk.end)
             first = chunk.plan.context_tokens
-            self._backend.host.store(layer, blocks, first, k[part], v[part])
+            self._model.host.store(layer, blocks, first, k[part], v[part])
             yield
 
     def _read_again(self, _: Op) -> Iterator[None]:
@@ -306,7 +294,7 @@ class CpuStep:
         found = self._reread[layer] = []
         for chunk, blocks in self._host_chunks():
             if chunk.plan.context_tokens:
-                found.append(self._backend.host.tokens(layer, blocks, chunk.plan.context_tokens))
+                found.append(self._model.host.tokens(layer, blocks, chunk.plan.context_tokens))
                 yield
 
     def _host_chunks(self) -> Iterator[tuple[Chunk, tuple[int, ...]]]:
@@ -317,22 +305,20 @@ class CpuStep:
     # -- preparation, on the caller's thread ---------------------------------------------------
 
     def _group(self, index: int) -> _Group:
-        backend, batch = self._backend, self._plan.batches[index]
-        laid_out = batch_of(batch, backend.sequences, backend.blocks_of, backend.gpu.block_tokens)
+        model, batch = self._model, self._plan.batches[index]
+        laid_out = batch_of(batch, model.sequences, model.blocks_of, model.gpu.block_tokens)
         host = self._host_rows(batch.in_layer_rows) if batch.in_layer_rows else None
         return _Group(laid_out, host)
 
     def _entering(self, cohort: int, ids: tuple[int, ...]) -> CohortState:
-        rows = decode_rows(ids, self._backend.sequences)
-        state = self._backend.cohorts[cohort] = CohortState(rows, self._host_rows(ids))
+        rows = decode_rows(ids, self._model.sequences)
+        state = self._model.cohorts[cohort] = CohortState(rows, self._host_rows(ids))
         return state
 
     def _host_rows(self, ids: tuple[int, ...]) -> HostRows:
-        backend = self._backend
-        tables = [backend.blocks_of(row) for row in ids]
-        return HostRows(
-            backend.lane, tables, [len(backend.sequences[row].token_ids) for row in ids]
-        )
+        model = self._model
+        tables = [model.blocks_of(row) for row in ids]
+        return HostRows(model.lane, tables, [len(model.sequences[row].token_ids) for row in ids])
 
     def _cohort(self, position: int) -> CohortState:
         return _there(self._cohorts[position])

@@ -3,9 +3,9 @@
 import pytest
 
 from apexbench.engine.costs import FlatCosts
-from apexbench.engine.running import Pools
 from apexbench.engine.simulate import SimulationSpec, simulate
 from apexbench.engine.thresholds import Thresholds
+from apexbench.engine.tiers import Pools
 from apexbench.records import Request, RequestStatus, RunLog, Workload
 
 MS = 1_000_000
@@ -16,7 +16,15 @@ def run(requests: list[Request], *, concurrency=None, stop_ms=None, **kwargs) ->
     workload = Workload("w", tuple(requests), "", "", concurrency=concurrency)
     stop_ns = None if stop_ms is None else stop_ms * MS
     pools = Pools(64, 0, gpu_block_tokens=4)
-    spec = SimulationSpec(workload, "gpu-only", COSTS, COSTS, pools, Thresholds(), stop_ns)
+    spec = SimulationSpec(
+        workload=workload,
+        policy="gpu-only",
+        belief=COSTS,
+        truth=COSTS,
+        pools=pools,
+        thresholds=Thresholds(),
+        stop_ns=stop_ns,
+    )
     return simulate(spec, **kwargs)
 
 

@@ -11,9 +11,9 @@ from apexbench.engine.plan import PrefillChunk
 from apexbench.engine.policies.base import GPU_ONLY, JOIN_ALL, Candidates, Choice, Limits
 from apexbench.engine.policies.laws import ChoiceLaws, Law
 from apexbench.engine.sequence import Tier
-from apexbench.engine.running import Pools
 from apexbench.engine.simulate import SimulationSpec, simulate
 from apexbench.engine.thresholds import Thresholds
+from apexbench.engine.tiers import Pools
 from apexbench.errors import PolicyError
 from apexbench.records import Request, Workload
 
@@ -124,7 +124,14 @@ def run_of(policy: str) -> SimulationSpec:
     )
     limits = Thresholds(max_deferred_rows=2 if policy == "TooManyRows" else None)
     workload = Workload("w", requests, "", "made up")
-    return SimulationSpec(workload, BAD + policy, costs, costs, Pools(96, 400, 8, 8), limits)
+    return SimulationSpec(
+        workload=workload,
+        policy=BAD + policy,
+        belief=costs,
+        truth=costs,
+        pools=Pools(96, 400, 8, 8),
+        thresholds=limits,
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from apexbench.engine.policies.base import GPU_ONLY, Candidates, PolicyContext
 from apexbench.engine.policies.fastdecode import FastDecode
 from apexbench.engine.sequence import Tier
 from apexbench.engine.simulate import (
-    Pools,
     SimulationSpec,
     capacity_for,
     pools_of,
@@ -20,6 +19,7 @@ from apexbench.engine.simulate import (
     thresholds_for,
 )
 from apexbench.engine.thresholds import Thresholds
+from apexbench.engine.tiers import Pools
 from apexbench.records import Request, RequestStatus, RunLog, Workload
 
 PROMPT = PrefillChunk(900, 500, 0, Tier.CPU, is_last=True)
@@ -64,7 +64,12 @@ def t4(**overrides) -> SimulationSpec:
     costs = deployment.costs()
     pools = pools_of(deployment, capacity, uses_cpu=True)
     return SimulationSpec(
-        Workload("w", requests, "", "made up"), "fastdecode", costs, costs, pools, limits
+        workload=Workload("w", requests, "", "made up"),
+        policy="fastdecode",
+        belief=costs,
+        truth=costs,
+        pools=pools,
+        thresholds=limits,
     )
 
 
@@ -99,7 +104,11 @@ def test_only_what_the_host_could_never_hold_stays_on_the_gpu(pools, statuses, t
     requests = (Request(0, 0, 40, 5), Request(1, 0, 300, 5))
     costs = FlatCosts(num_layers=4, linear_s=1e-3)
     workload = Workload("w", requests, "", "made up")
-    log, plans = run(SimulationSpec(workload, "fastdecode", costs, costs, pools))
+    log, plans = run(
+        SimulationSpec(
+            workload=workload, policy="fastdecode", belief=costs, truth=costs, pools=pools
+        )
+    )
     assert [record.status for record in log.requests] == statuses
     chunks = [chunk for plan in plans for batch in plan.batches for chunk in batch.chunks]
     assert {chunk.sequence: chunk.tier for chunk in chunks} == tiers
@@ -108,7 +117,11 @@ def test_only_what_the_host_could_never_hold_stays_on_the_gpu(pools, statuses, t
 def test_a_row_that_outgrows_the_host_goes_on_on_the_gpu() -> None:
     costs = FlatCosts(num_layers=4, linear_s=1e-3)
     workload = Workload("w", (Request(0, 0, 100, 60),), "", "made up")
-    log, _ = run(SimulationSpec(workload, "fastdecode", costs, costs, Pools(512, 128)))
+    log, _ = run(
+        SimulationSpec(
+            workload=workload, policy="fastdecode", belief=costs, truth=costs, pools=Pools(512, 128)
+        )
+    )
     (record,) = log.requests
     assert record.status is RequestStatus.COMPLETED
     assert 0 < record.cpu_decode_tokens < 60
@@ -118,7 +131,11 @@ def test_a_row_that_outgrows_the_host_goes_on_on_the_gpu() -> None:
 def test_a_prompt_that_fills_the_host_leaves_no_room_for_its_answer() -> None:
     costs = FlatCosts(num_layers=4, linear_s=1e-3)
     workload = Workload("w", (Request(0, 0, 128, 5), Request(1, 0, 127, 1)), "", "made up")
-    log, plans = run(SimulationSpec(workload, "fastdecode", costs, costs, Pools(512, 128)))
+    log, plans = run(
+        SimulationSpec(
+            workload=workload, policy="fastdecode", belief=costs, truth=costs, pools=Pools(512, 128)
+        )
+    )
     chunks = [chunk for plan in plans for batch in plan.batches for chunk in batch.chunks]
     assert {chunk.sequence: chunk.tier for chunk in chunks} == {0: Tier.GPU, 1: Tier.CPU}
     assert [record.preemptions for record in log.requests] == [0, 0]

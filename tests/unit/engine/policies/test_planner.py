@@ -147,7 +147,15 @@ def spec(policy: str, targets: Targets, num_requests: int = 150) -> SimulationSp
     capacity = capacity_for(T4, policy, thresholds, 700)
     pools = pools_of(T4, capacity, uses_cpu=policy != "gpu-only")
     workload = Workload("mixed", requests, "", "synthetic")
-    return SimulationSpec(workload, policy, costs, costs, pools, thresholds, targets=targets)
+    return SimulationSpec(
+        workload=workload,
+        policy=policy,
+        belief=costs,
+        truth=costs,
+        pools=pools,
+        thresholds=thresholds,
+        targets=targets,
+    )
 
 
 def test_a_run_keeps_a_bounded_log_with_small_errors() -> None:
