@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from apexbench.reports.trust import alarm
 from apexbench.result import Result
 
 _BADGES = {
@@ -16,22 +17,42 @@ _MEANINGS = {
         "from a cost model."
     ),
     "emulated": (
-        "The engine's own scheduler ran in real time; GPU operations took as long as a cost model "
-        "predicts, attention on the CPU was really computed."
+        "The engine's own scheduler ran in real time on threads; GPU operations took as long as a "
+        "cost model predicts, attention on the CPU was really computed, on KV in this machine's "
+        "memory. This validates the overlap of the lanes and the CPU lane, not the model of the "
+        "GPU."
     ),
-    "cpu": "The engine ran the real model on this CPU; these times say nothing about a GPU.",
+    "cpu": (
+        'The engine ran the real model on this CPU: its "GPU lane" is torch on this CPU, so these '
+        "times say nothing about a GPU and ratios between policies do not transfer to one."
+    ),
     "cuda": "The engine ran the real model on the GPU and CPU named below.",
+}
+_BELIEFS = {  # what policies decide with; empty where draws and variants have a say
+    "sim": "",
+    "emulated": (
+        "Policies decide with these profiles; what CPU attention really takes they are told only "
+        "step by step. Intervals cover repeats, not errors of the GPU's profile."
+    ),
+    "cpu": (
+        "Policies decide with a calibration made before the first run; its constants are listed. "
+        "Intervals cover repeats on this machine."
+    ),
 }
 _MODELLED = frozenset({"sim", "emulated"})
 
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """The badge shown before anything else, and what it means."""
+    """The badge shown before anything else, and what it means.
+
+    `alarm` says that the result must not be published, and why; empty where it may be.
+    """
 
     badge: str
     is_modelled: bool
     sentences: tuple[str, ...]
+    alarm: str = ""
 
     @property
     def text(self) -> str:
@@ -50,8 +71,9 @@ def basis(result: Result) -> Basis:
         badge = f"MIXED BACKENDS: {', '.join(backends)}"
     sentences = [_MEANINGS[backend] for backend in backends]
     if is_modelled:
-        sentences += [_profiles(result), _truth(result)]
-    return Basis(badge, is_modelled, tuple(sentences))
+        sentences.append(_profiles(result))
+    sentences += [_belief(backend, result) for backend in backends if backend in _BELIEFS]
+    return Basis(badge, is_modelled, tuple(sentences), alarm(result))
 
 
 def _profiles(result: Result) -> str:
@@ -60,6 +82,10 @@ def _profiles(result: Result) -> str:
     return (
         f"Device profiles: {', '.join([*gpus, *hosts])}; every constant is listed with its source."
     )
+
+
+def _belief(backend: str, result: Result) -> str:
+    return _BELIEFS[backend] or _truth(result)
 
 
 def _truth(result: Result) -> str:

@@ -6,14 +6,17 @@ from apexbench.reports.latency_claim import LatencyClaim, latency_claim
 from apexbench.reports.outcome import GOODPUT, THROUGHPUT, TPOT, Outcome, Scenario
 from apexbench.reports.robustness import draws_of
 from apexbench.reports.tpot_target import TargetCheck, target_check
+from apexbench.reports.trust import withheld
 from apexbench.result import Comparison, Draws, Variant
 
 
 def best_hybrid(outcome: Outcome, scenario: Scenario) -> Variant | None:
     """The hybrid with the highest mean throughput at saturation, else goodput online.
 
-    None where no hybrid ran or none produced anything.
+    None where no hybrid ran, none produced anything, or the runs are not to be trusted.
     """
+    if withheld(outcome, scenario):
+        return None
     setting, metric = scenario.saturation, THROUGHPUT
     if not outcome.hybrids_at(setting):
         setting, metric = scenario.online, GOODPUT

@@ -19,6 +19,16 @@ class Caution:
     text: str
 
 
+_SCOPES = {
+    "emulated": Caution(
+        "GPU emulated", "this validates overlap and the CPU lane, not the model of the GPU."
+    ),
+    "cpu": Caution(
+        "CPU only", "the GPU lane is torch on this CPU; ratios do not transfer to GPUs."
+    ),
+}
+
+
 def cautions_of(
     outcome: Outcome, scenario: Scenario, candidate: str, within_target: str | None = None
 ) -> Iterator[Caution]:
@@ -34,9 +44,16 @@ def cautions_of(
     others = _runs(outcome, scenario, BASELINE)
     if within_target not in (None, candidate):
         others += outcome.runs(scenario.saturation, within_target)
+    yield from _scope(candidates)
     yield from _unsteady(candidates + others)
     yield from _idle_cpu(candidates)
     yield from incomplete(outcome)
+
+
+def _scope(runs: tuple[Run, ...]) -> Iterator[Caution]:
+    """What a verdict must not be quoted for."""
+    backends = dict.fromkeys(run.backend for run in runs)
+    yield from (_SCOPES[backend] for backend in backends if backend in _SCOPES)
 
 
 def incomplete(outcome: Outcome) -> Iterator[Caution]:

@@ -14,6 +14,7 @@ from apexbench.reports.outcome import (
     index,
 )
 from apexbench.reports.prose import Name, Number, Part, Sentence, sentence
+from apexbench.reports.trust import distrusted
 from apexbench.reports.wording import describe, interval, rate, times
 from apexbench.result import Comparison, Result, Setting, Variant
 
@@ -90,11 +91,15 @@ def where_hybrid_loses(result: Result) -> LossReport:
     elif cells:
         text = _no_loss_sentence(cells[0], len(cells))
     else:
-        text = sentence(
-            "Where hybrid loses cannot be told: no hybrid was compared with a GPU-only run."
-        )
+        text = sentence(f"Where hybrid loses cannot be told: {_why_nothing(result)}.")
     whole = sentence(text.parts, _tier_sentence(tier_losses, len(tier_cells)))
     return LossReport(losses, tier_losses, len(cells), whole)
+
+
+def _why_nothing(result: Result) -> str:
+    if distrusted(result):
+        return "the machine was too busy for runs to be compared"
+    return "no hybrid was compared with a GPU-only run"
 
 
 def _worst_first(cells: Iterable[Cell]) -> tuple[Cell, ...]:

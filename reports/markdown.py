@@ -26,6 +26,8 @@ def _lines(result: Result) -> Iterator[str]:
     outcome, found = index(result), basis(result)
     yield "## apexbench: should decode attention be shared with the CPU?"
     yield ""
+    if found.alarm:
+        yield from (f"> **{_text(found.alarm)}**", "")
     yield f"**{_text(found.badge)}** · {_text(found.text)}"
     if not outcome.scenarios:
         yield "\nThe result has no settings: nothing to compare."

@@ -24,6 +24,8 @@ def render(result: Result, console: Console) -> None:
     outcome = index(result)
     found = basis(result)
     console.print(Text(found.badge, style="bold reverse"))
+    if found.alarm:
+        console.print(Text(_plain(found.alarm), style="bold red"))
     console.print(Text(_plain(found.text), style="dim"))
     if not outcome.scenarios:
         console.print(Text("The result has no settings: nothing to compare."))

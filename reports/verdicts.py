@@ -21,6 +21,7 @@ from apexbench.reports.outcome import (
 from apexbench.reports.prose import Name, Number, Part, Sentence, sentence
 from apexbench.reports.robustness import robustness_sentence
 from apexbench.reports.tpot_target import target_sentence
+from apexbench.reports.trust import WITHHELD, withheld
 from apexbench.reports.wording import (
     count,
     describe,
@@ -64,12 +65,14 @@ def verdicts(result: Result) -> tuple[Verdict, ...]:
 
 
 def _verdict(outcome: Outcome, scenario: Scenario) -> Verdict:
-    obstacle = _obstacle(outcome, scenario)
+    doubt = withheld(outcome, scenario)
+    obstacle = doubt or _obstacle(outcome, scenario)
     best = best_hybrid(outcome, scenario)
     if obstacle is not None or best is None:
         reason = sentence(obstacle or "No hybrid policy ran, so there is nothing to compare.")
+        label = WITHHELD if doubt else "Nothing to compare"
         cautions = tuple(incomplete(outcome))
-        return Verdict(scenario.name, "unclear", "Nothing to compare", None, (reason,), cautions)
+        return Verdict(scenario.name, "unclear", label, None, (reason,), cautions)
     case = Case(outcome, scenario, best)
     tone, label = judge(case)
     cautions = tuple(cautions_of(outcome, scenario, best.id, _within_target(case)))

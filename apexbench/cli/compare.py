@@ -13,11 +13,16 @@ from apexbench.cli.interrupts import StopRequest, at_once, deferred
 from apexbench.cli.options import (
     ConfigFile,
     CpuKernel,
+    CpuKvDtype,
+    CpuKvTokens,
     CpuThreads,
+    Dtype,
     Gpu,
     GpuKvTokens,
     GpuMemoryUtilization,
+    GpuThreads,
     Host,
+    KvDtype,
     Model,
     Text,
     Weights,
@@ -58,15 +63,22 @@ def compare(
     slo: Annotated[
         Texts, typer.Option(help="Target such as ttft=2 or tpot=0.2, seconds; repeatable.")
     ] = None,
-    backend: Annotated[Text, typer.Option(help="Where it runs: sim.")] = None,
+    backend: Annotated[
+        Text, typer.Option(metavar="sim|emulated|cpu", help="Where it runs (default sim).")
+    ] = None,
     gpu_kv_tokens: GpuKvTokens = None,
+    cpu_kv_tokens: CpuKvTokens = None,
+    kv_dtype: KvDtype = None,
+    cpu_kv_dtype: CpuKvDtype = None,
     gpu_memory_utilization: GpuMemoryUtilization = None,
     max_context: Annotated[
         Text, typer.Option(metavar="N[:drop|clip]", help="Longest request in tokens.")
     ] = None,
     cpu_kernel: CpuKernel = None,
     cpu_threads: CpuThreads = None,
+    gpu_threads: GpuThreads = None,
     weights: Weights = None,
+    dtype: Dtype = None,
     set_: Annotated[
         Texts, typer.Option("--set", metavar="NAME=VALUE", help="Scheduler threshold; repeatable.")
     ] = None,
@@ -89,9 +101,11 @@ def compare(
     html: Annotated[Text, typer.Option(metavar="PATH", help="The report.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the verdict only.")] = False,
 ) -> int:
-    """Compare policies on simulated hardware; writes result.json and report.html.
+    """Compare policies; writes result.json and report.html.
 
-    Without --gpu, --model and --workload: T4 and A10 with three workloads.
+    On simulated hardware; with --backend emulated on real threads and CPU attention beside a GPU
+    that takes modelled time; with --backend cpu on a real model, torch being the GPU. Without
+    --gpu, --model and --workload the simulator runs T4 and A10 with three workloads.
     """
     options = dict(locals())
     file = options.pop("config")
@@ -232,10 +246,15 @@ class _Session:
     def _exit_code(self, comparison: "Comparison") -> int:
         if comparison.is_interrupted:
             return ExitCode.INTERRUPTED
-        return ExitCode.RUN_FAILED if comparison.failures else ExitCode.OK
+        has_failed = comparison.failures or not comparison.is_trustworthy
+        return ExitCode.RUN_FAILED if has_failed else ExitCode.OK
 
 
 def _ending(comparison: "Comparison") -> list[str]:
-    """Why the comparison is not complete, if it is not."""
-    interrupted = "interrupted; the result holds the runs that had ended"
-    return [*comparison.failures, *([interrupted] if comparison.is_interrupted else [])]
+    """Why the comparison is not complete or not to be published, if it is not."""
+    sentences = list(comparison.failures)
+    if not comparison.is_trustworthy:
+        sentences.append("the machine was too busy; the result is written, its verdicts withheld")
+    if comparison.is_interrupted:
+        sentences.append("interrupted; the result holds the runs that had ended")
+    return sentences

@@ -31,9 +31,13 @@ class StopRequest:
     def __init__(self) -> None:
         self._asked_s: float | None = None
 
+    def is_asked(self) -> bool:
+        """Whether somebody has."""
+        return self._asked_s is not None
+
     def check(self) -> None:
         """KeyboardInterrupt if so; to be called where nothing is half done."""
-        if self._asked_s is not None:
+        if self.is_asked():
             raise KeyboardInterrupt
 
     def watching(

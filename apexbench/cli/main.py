@@ -11,6 +11,8 @@ from apexbench.cli.exits import guard
 COMMANDS = {
     "compare": "apexbench.cli.compare",
     "predict": "apexbench.cli.predict",
+    "generate": "apexbench.cli.generate",
+    "profile": "apexbench.cli.profile",
     "list": "apexbench.cli.list_",
     "trace": "apexbench.cli.trace",
     "report": "apexbench.cli.report",

@@ -144,7 +144,7 @@ def _machine(config: "CompareConfig", gbps: float | None, *, is_ideal: bool) -> 
         gpu=gpu,
         host=config.host,
         model=config.model or DEFAULT_MODELS.get(gpu.partition(":")[0], DEFAULT_MODEL),
-        weights=config.weights,
+        weights=config.weight_dtype,
         cpu_kernel=config.cpu_kernel,
         cpu_threads=config.cpu_threads,
         gpu_memory_utilization=config.gpu_memory_utilization,

@@ -15,10 +15,12 @@ FINE_RATES = ("0.7x", "0.8x", "0.9x", "1x", "1.1x")
 
 
 def next_command(result: Result) -> str:
-    """The same question asked better: the rest after an interrupt, longer runs where they were
-    unsteady, more seeds where nothing was significant, then the user's own traffic.
+    """The same question asked better: the rest after an interrupt, all of it where the machine was
+    too busy, longer runs where they were unsteady, more seeds where nothing was significant, then
+    the user's own traffic.
     """
-    if result.is_partial or not result.settings:
+    is_doubtful = any(run.measured and not run.measured.is_trustworthy for run in result.runs)
+    if result.is_partial or is_doubtful or not result.settings:
         return result.command
     settings = {setting.id: setting for setting in result.settings}
     unsteady = [

@@ -26,6 +26,7 @@ def caveats(
     for scenario in dict.fromkeys(setting.scenario for setting in settings):
         own = {s.id: s for s in settings if s.scenario == scenario}
         found = [run for run in runs if run.setting in own]
+        yield from _busy_machine(scenario, found)
         yield from _backlog(scenario, [r for r in found if own[r.setting].rate_rps is None])
         online = [run for run in found if own[run.setting].rate_rps is not None]
         yield from _overload(scenario, online, own)
@@ -57,6 +58,31 @@ def lost(num: int, total: int) -> str:
     return (
         f"a worker process ended unexpectedly (killed, or out of memory): {num} of {total} runs"
         " are missing; use --jobs 1 or fewer requests"
+    )
+
+
+def late(p99_s: float, step_s: float) -> str:
+    """Why an emulated run is not to be trusted; without a full stop."""
+    return (
+        f"one in a hundred emulated operations ended {p99_s * 1e3:.3g} ms too late, which is"
+        f" {p99_s / step_s:.0%} of the median step"
+    )
+
+
+def host_rows(scenario: str, tokens: int, rows: int, num_requests: int) -> str:
+    """That the host tier, whose memory is real, cannot hold all requests at once."""
+    return (
+        f"{scenario}: the host tier holds {tokens} KV tokens, about {rows} of the {num_requests}"
+        " requests of a run at once: its memory is this machine's (--cpu-kv-tokens)"
+    )
+
+
+def believed_host(scenario: str, host: str) -> str:
+    """A belief in another machine's CPU, while the CPU lane is this one's."""
+    return (
+        f"{scenario}: policies believe in the CPU of {host}, while CPU attention runs on this"
+        " machine; measure it (apexbench profile --profile-out local.toml) and add --host"
+        " local.toml"
     )
 
 
@@ -138,6 +164,16 @@ def listed(names: Iterable[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def _busy_machine(scenario: str, runs: Sequence[Run]) -> Iterator[str]:
+    busy = [run for run in runs if run.measured and not run.measured.is_trustworthy]
+    if busy and busy[0].measured:
+        yield (
+            f"{scenario}: the machine was too busy in {len(busy)} of {len(runs)} runs, so nothing"
+            f" is compared; {busy[0].variant} with seed {busy[0].seed}, for example:"
+            f" {busy[0].measured.distrust}; stop what else runs here and repeat"
+        )
 
 
 def _backlog(scenario: str, runs: Sequence[Run]) -> Iterator[str]:

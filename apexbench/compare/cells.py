@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from apexbench.compare.run_details import decision_log, steps, timeline
-from apexbench.compare.scenarios import Placement
+from apexbench.compare.scenarios import Placement, modelled
 from apexbench.engine.policies.base import Targets
 from apexbench.engine.simulate import SimulationSpec, pools_of, simulate
 from apexbench.metrics.measure import Measurement, measure
@@ -16,6 +17,7 @@ from apexbench.records import NS_PER_S, RequestRecord, RunLog, Workload
 from apexbench.result import Run, Slo
 
 CellProgress = Callable[[int], None]  # requests completed so far
+Backend = Literal["sim", "emulated", "cpu"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +49,28 @@ def run_cell(cell: Cell, on_progress: CellProgress | None = None) -> CellResult:
     spec = SimulationSpec(
         workload=cell.workload,
         policy=entry.name,
-        belief=placement.belief.costs(),
+        belief=modelled(placement.belief).costs(),
         truth=placement.deployment.costs(),
         targets=Targets(cell.slo.ttft_s, cell.slo.tpot_s),
         pools=pools_of(placement.deployment, placement.capacity, uses_cpu=entry.uses_cpu),
         thresholds=placement.thresholds,
-        keeps_steps=_keeps_steps(cell),
+        keeps_steps=keeps_steps(cell),
     )
     tick = None if on_progress is None else (lambda completed, _: on_progress(completed))
     log = simulate(spec, on_progress=tick)
+    return CellResult(run_of(cell, log, "sim"), columns(log.requests), log.end_ns / NS_PER_S)
+
+
+def run_of(cell: Cell, log: RunLog, backend: Backend) -> Run:
+    """What the log of a cell's run says, as it stands in a result."""
+    defers = cell.placement.variant.entry.defers
     measured = measure(
-        log, cell.workload.requests, cell.slo, rate_rps=cell.rate_rps, is_deferring=entry.defers
+        log, cell.workload.requests, cell.slo, rate_rps=cell.rate_rps, is_deferring=defers
     )
-    run = _run(cell, log, measured)
-    return CellResult(run, _columns(log.requests), log.end_ns / NS_PER_S)
+    return _run(cell, log, measured, backend)
 
 
-def _run(cell: Cell, log: RunLog, measured: Measurement) -> Run:
+def _run(cell: Cell, log: RunLog, measured: Measurement, backend: Backend) -> Run:
     placement = cell.placement
     details = cell.keeps_details
     is_backlog = cell.rate_rps is None
@@ -71,9 +78,9 @@ def _run(cell: Cell, log: RunLog, measured: Measurement) -> Run:
         setting=cell.setting,
         variant=placement.variant.id,
         policy=placement.variant.entry.name,
-        backend="sim",
+        backend=backend,
         seed=cell.seed,
-        weight_dtype=placement.deployment.weight_dtype,
+        weight_dtype=placement.hardware.weight_dtype,
         gpu_kv_tokens=log.gpu_kv_tokens,
         cpu_kv_tokens=log.cpu_kv_tokens,
         trace_sha256=cell.workload.sha256,
@@ -92,16 +99,16 @@ def _run(cell: Cell, log: RunLog, measured: Measurement) -> Run:
         decision_log=decision_log(log.decisions) if details and is_backlog else (),
         prediction_error=log.prediction_error,
         failures=measured.failures,
-        price_usd_per_hour=placement.deployment.price_usd_per_hour,
+        price_usd_per_hour=placement.hardware.price_usd_per_hour,
     )
 
 
-def _keeps_steps(cell: Cell) -> bool:
+def keeps_steps(cell: Cell) -> bool:
     """At saturation, where policies differ most; at every rate the result would become large."""
     return cell.keeps_details and cell.rate_rps is None
 
 
-def _columns(
+def columns(
     records: tuple[RequestRecord, ...],
 ) -> Mapping[str, NDArray[np.float64] | NDArray[np.int64] | list[str]]:
     """Per-request columns; a time that does not exist is NaN."""

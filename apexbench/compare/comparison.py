@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -10,8 +11,12 @@ from apexbench.compare import caveats
 from apexbench.compare.cells import CellResult
 from apexbench.compare.command_line import command, config_document
 from apexbench.compare.environment import environment
+from apexbench.compare.machines.checks import check_backend
 from apexbench.compare.matrix import BACKLOG, SettingCells, setting_cells
-from apexbench.compare.pool import Batch, CellRunner, Progress, default_jobs
+from apexbench.compare.pool import Batch, CellRunner, Progress, Runner, default_jobs
+from apexbench.compare.realtime import opening
+from apexbench.compare.realtime.bench import Bench
+from apexbench.compare.realtime.runner import RealTimeRunner
 from apexbench.compare.scenarios import Scenario, scenarios
 from apexbench.compare.studies import Studies, check_studies
 from apexbench.compare.sweeps import Sweeps
@@ -34,6 +39,7 @@ class Comparison:
     batches: list[Batch] = field(default_factory=list)
     studies: Studies = field(default_factory=Studies)
     sweeps: Sweeps = field(default_factory=Sweeps)
+    bench: Bench | None = None  # of runs in real time
     notes: list[str] = field(default_factory=list)
     is_interrupted: bool = False
 
@@ -41,8 +47,10 @@ class Comparison:
     def prepare(cls, config: CompareConfig) -> "Comparison":
         """Resolve every name; UsageError or InputError before anything has run."""
         variants = parse_variants(config.policies)
+        check_backend(config, variants)
         check_studies(config, variants)
         comparison = cls(config, variants, scenarios(config, variants))
+        comparison.bench = opening.bench_of(config, comparison.scenarios)
         comparison.sweeps = Sweeps.prepare(config, comparison.scenarios, variants, comparison.seeds)
         return comparison
 
@@ -62,10 +70,15 @@ class Comparison:
         of_runs = (sentence for batch in self.batches for sentence in _failures(batch))
         return (*of_runs, *self.studies.failures, *_failures(self.sweeps.batch))
 
+    @property
+    def is_trustworthy(self) -> bool:
+        """Whether nothing disturbed the runs that ended; always so in virtual time."""
+        return opening.trusted([result.run for result in self.results])
+
     def run(self, phase: Phase) -> None:
         """Run everything; stops early, with what is done, when interrupted."""
         try:
-            with CellRunner(self.config.jobs or default_jobs(), phase("saturation")) as runner:
+            with self._runner(phase) as runner:
                 self._run_backlog(runner)
                 if not any(batch.num_lost for batch in self.batches):
                     runner.on_progress = phase("rates")
@@ -82,7 +95,9 @@ class Comparison:
         runs = tuple(result.run for result in results)
         used = {run.setting for run in runs}
         settings = tuple(setting for setting in self.settings if setting.id in used)
-        pairs, gaps = comparisons(runs, settings, BASELINE)
+        if self.bench is not None:
+            settings = opening.calibrated(self.bench, settings)
+        pairs, gaps = comparisons(opening.comparable(runs, settings), settings, BASELINE)
         failures = self.failures
         warnings = (
             *self.notes,
@@ -103,6 +118,7 @@ class Comparison:
                 simulated_s=sum(result.simulated_s for result in results)
                 + self.studies.simulated_s
                 + self.sweeps.simulated_s,
+                **self._real_time_facts(),
             ),
             warnings=tuple(dict.fromkeys(warnings)),
             settings=settings,
@@ -126,7 +142,19 @@ class Comparison:
             tables.append(pa.table(labels | dict(result.requests)))
         return pa.concat_tables(tables)
 
-    def _run_backlog(self, runner: CellRunner) -> None:
+    def _runner(self, phase: Phase) -> Runner:
+        if self.bench is not None and self.config.backend in ("emulated", "cpu"):
+            return RealTimeRunner(self.bench, self.config.backend, phase)
+        return CellRunner(self.config.jobs or default_jobs(), phase("saturation"))
+
+    def _real_time_facts(self) -> dict[str, Any]:
+        """What the environment says of runs in real time."""
+        if self.bench is None:
+            return {}
+        threads = opening.threads(self.bench, self.scenarios)
+        return {"cpu_kernels": self.bench.cpu_kernels, "threads": threads}
+
+    def _run_backlog(self, runner: Runner) -> None:
         """gpu-only alone where only its saturation is asked for; all variants for "inf"."""
         rates = self.config.rates
         needs_all = any(rate.label == BACKLOG.label for rate in rates)
@@ -136,10 +164,10 @@ class Comparison:
         for scenario in self.scenarios:
             placements = scenario.placements if needs_all else (scenario.baseline,)
             parts.append(setting_cells(scenario, BACKLOG, None, self.seeds, placements, None))
-            self._note_left_out(scenario, parts[-1])
+            self._note_limits(scenario, parts[-1])
         self._run_parts(runner, parts)
 
-    def _run_rates(self, runner: CellRunner) -> None:
+    def _run_rates(self, runner: Runner) -> None:
         parts = []
         for scenario in self.scenarios:
             saturation = self._saturation(scenario)
@@ -152,16 +180,16 @@ class Comparison:
                     *(scenario.placements, self.config.duration),
                 )
                 if not self.batches:
-                    self._note_left_out(scenario, part)
+                    self._note_limits(scenario, part)
                 parts.append(part)
         self._run_parts(runner, parts)
 
-    def _run_sweeps(self, runner: CellRunner, phase: Phase) -> None:
+    def _run_sweeps(self, runner: Runner, phase: Phase) -> None:
         if self.sweeps.batch.cells:
             runner.on_progress = phase("sweeps")
             runner.run(self.sweeps.batch)
 
-    def _run_parts(self, runner: CellRunner, parts: Sequence[SettingCells]) -> None:
+    def _run_parts(self, runner: Runner, parts: Sequence[SettingCells]) -> None:
         """The batch is kept before it runs: an interrupt at any moment loses nothing that ended."""
         batch = Batch([cell for part in parts for cell in part.cells])
         self.settings += [part.document for part in parts]
@@ -184,7 +212,9 @@ class Comparison:
         if multiples and not saturation:
             self.notes.append(caveats.no_saturation(scenario.id, multiples))
 
-    def _note_left_out(self, scenario: Scenario, part: SettingCells) -> None:
+    def _note_limits(self, scenario: Scenario, part: SettingCells) -> None:
+        if self.bench is not None:
+            self.notes += opening.notes(scenario, part, self.config.host)
         if not part.num_left_out:
             return
         limit = scenario.served_tokens

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,14 +12,22 @@ import apexbench
 from apexbench.result import Environment
 
 _PACKAGES = ("numpy", "pandas", "plotly", "pyarrow", "pydantic", "rich", "scipy", "typer")
+_ENGINE_PACKAGES = ("safetensors", "tokenizers", "torch")
 
 
-def environment(*, wall_s: float, simulated_s: float) -> Environment:
-    """The environment of this process.
+def environment(
+    *,
+    wall_s: float,
+    simulated_s: float,
+    cpu_kernels: str | None = None,
+    threads: Mapping[str, int] | None = None,
+) -> Environment:
+    """The environment of this process; kernels and threads by lane of runs in real time.
 
     SOURCE_DATE_EPOCH asks for reproducible bytes: it is the date then, and the wall time is 0.
     """
     epoch = _epoch()
+    packages = _PACKAGES if cpu_kernels is None else (*_PACKAGES, *_ENGINE_PACKAGES)
     commit = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain") if commit else None
     return Environment(
@@ -27,7 +36,9 @@ def environment(*, wall_s: float, simulated_s: float) -> Environment:
         platform=platform.platform(),
         cpu_model=_cpu_model(),
         logical_cpus=os.cpu_count() or 1,
-        packages={name: _version(name) for name in _PACKAGES},
+        packages={name: _version(name) for name in packages},
+        cpu_kernels=cpu_kernels,
+        threads=dict(threads or {}),
         git_commit=commit,
         is_git_dirty=None if changes is None else bool(changes),
         wall_s=round(wall_s, 3) if epoch is None else 0.0,

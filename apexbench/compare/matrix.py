@@ -78,7 +78,7 @@ def setting_document(
     scenario: Scenario, setting_id: str, rate: Rate, rate_rps: float | None, workload: Workload
 ) -> Setting:
     """The setting as it stands in a result, summed up by one of its workloads."""
-    base = scenario.baseline.deployment
+    base = scenario.baseline.hardware
     return Setting(
         id=setting_id,
         scenario=scenario.id,

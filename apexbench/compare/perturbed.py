@@ -52,5 +52,5 @@ def _placed_again(scenario: Scenario, values: Mapping[str, float]) -> tuple[Plac
         true = with_constants(placement.deployment, values)
         policy = placement.variant.entry.name
         capacity = capacity_for(true, policy, placement.thresholds, longest)
-        placed.append(replace(placement, deployment=true, capacity=capacity))
+        placed.append(replace(placement, hardware=true, capacity=capacity))
     return tuple(placed)

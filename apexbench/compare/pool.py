@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from subprocess import DEVNULL, Popen
+from typing import Protocol
 
 from apexbench.compare.cells import Cell, CellResult, run_cell
 from apexbench.compare.worker import (
@@ -34,13 +35,27 @@ _SERVE = "import sys; from apexbench.compare.worker import serve; serve(int(sys.
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
-    """How far a list of cells is; requests count across its runs, those in progress included."""
+class Loaded:
+    """How much of what runs share has been read."""
 
-    runs_done: int
-    num_runs: int
-    requests_done: int
-    num_requests: int
+    bytes_done: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far a list of cells is; requests count across its runs, those in progress included.
+
+    `tokens_per_s` is the output rate of the run in progress, where runs take real time; `loaded`
+    says that there are no runs yet.
+    """
+
+    runs_done: int = 0
+    num_runs: int = 0
+    requests_done: int = 0
+    num_requests: int = 0
+    tokens_per_s: float | None = None
+    loaded: Loaded | None = None
 
 
 Progress = Callable[[Extent], None]  # may raise KeyboardInterrupt: nothing is half done then
@@ -74,12 +89,30 @@ class Batch:
         """Results in the order of the cells, whatever order they ended in."""
         return [self.results[index] for index in sorted(self.results)]
 
-    def extent(self, running: int) -> Extent:
+    def extent(self, running: int, tokens_per_s: float | None = None) -> Extent:
         """`running`: requests completed by cells that have not ended."""
         sizes = [len(cell.workload.requests) for cell in self.cells]
         ended = [*self.results, *self.failures]
         done = sum(sizes[index] for index in ended)
-        return Extent(len(ended), len(sizes), done + running, sum(sizes))
+        return Extent(len(ended), len(sizes), done + running, sum(sizes), tokens_per_s)
+
+
+class Runner(Protocol):
+    """Runs cells somewhere. A context manager; a report that raises ends what is running."""
+
+    on_progress: Progress
+
+    def __enter__(self) -> "Runner":
+        """Get ready."""
+        ...
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing behind."""
+        ...
+
+    def run(self, batch: Batch) -> None:
+        """Run all cells of `batch` and put into it what comes of them."""
+        ...
 
 
 def default_jobs() -> int:

@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from apexbench.compare.machines.emulated import emulated_capacity, emulated_deployment
+from apexbench.compare.machines.hardware import Hardware
+from apexbench.compare.machines.memory import available_bytes, whole_host_blocks
+from apexbench.compare.machines.real_model import CpuMachine, cpu_machine
 from apexbench.compare.variants import BASELINE, VariantSpec
 from apexbench.config import CompareConfig
 from apexbench.engine.capacity import KvCapacity
-from apexbench.engine.deployment import Deployment, deploy
-from apexbench.engine.hardware import load_host
+from apexbench.engine.deployment import Deployment, believed_on, deploy
 from apexbench.engine.simulate import capacity_for, thresholds_for
 from apexbench.engine.thresholds import Thresholds
 from apexbench.result import Slo
@@ -20,6 +23,7 @@ DEFAULT_GPU = "t4"
 DEFAULT_MODELS = {"t4": "llama-2-7b", "a10": "llama-3.1-8b"}
 DEFAULT_MODEL = "llama-3.1-8b"
 DEFAULT_WORKLOAD = "osc"
+DEFAULT_KV_DTYPE = "fp16"
 # (gpu, workload): starved and long-output on the small card, real chat on the larger one.
 DEFAULT_SCENARIOS = (("t4", "osc"), ("t4", "reasoning"), ("a10", "azure-conv"))
 
@@ -29,6 +33,9 @@ OPEN_REQUESTS = 160
 # Long outputs: fewer, because each takes minutes of a small GPU's time.
 LONG_BACKLOG_REQUESTS = 48
 LONG_OPEN_REQUESTS = 12  # a median needs 11
+# In real time a T4 serves about 90 tokens/s: a minute per run of chat, and two for long outputs.
+REAL_TIME_REQUESTS = 100
+LONG_REAL_TIME_REQUESTS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +43,27 @@ class Placement:
     """A variant on a scenario's hardware."""
 
     variant: VariantSpec
-    deployment: Deployment
-    belief: Deployment  # what the policy decides with; the deployment itself unless asked
+    hardware: Hardware
+    belief: Hardware  # what the policy takes it for; the hardware itself unless asked
     thresholds: Thresholds
     capacity: KvCapacity
+
+    @property
+    def deployment(self) -> Deployment:
+        """The hardware where it is modelled."""
+        return modelled(self.hardware)
 
     @property
     def max_request_tokens(self) -> int:
         """The longest request it can serve."""
         on_cpu = self.capacity.cpu_kv_tokens if self.variant.entry.uses_cpu else 0
         return max(self.capacity.gpu_kv_tokens, on_cpu)
+
+
+def modelled(hardware: Hardware) -> Deployment:
+    """What only modelled hardware has; nobody asks for it where a real machine runs."""
+    assert isinstance(hardware, Deployment)
+    return hardware
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +94,8 @@ def scenarios(config: CompareConfig, variants: Sequence[VariantSpec]) -> tuple[S
     """The scenarios a configuration asks for; the default set when it names no hardware, model or
     traffic at all. UsageError or InputError in one sentence.
     """
-    if config.gpu is None and config.model is None and config.workload is None:
+    is_open = config.gpu is None and config.model is None and config.workload is None
+    if is_open and not config.is_real_time:
         pairs: Sequence[tuple[str, str]] = DEFAULT_SCENARIOS
     else:
         pairs = ((config.gpu or DEFAULT_GPU, config.workload or DEFAULT_WORKLOAD),)
@@ -111,10 +130,12 @@ def _scenario(
     config: CompareConfig, variants: Sequence[VariantSpec], gpu: str, source: Source
 ) -> Scenario:
     model = config.model or DEFAULT_MODELS.get(gpu.partition(":")[0], DEFAULT_MODEL)
-    deployments = {variant.id: _deploy(config, variant, gpu, model) for variant in variants}
-    base = deployments[BASELINE]
+    free_bytes = available_bytes() if config.is_real_time else 0
+    hardware = _Hardware(config, gpu, model, free_bytes)
+    machines = {variant.id: hardware.of(variant) for variant in variants}
+    base = machines[BASELINE]
     limit = _context_limit(config, base)
-    placements = _placements(config, variants, deployments, limit.tokens)
+    placements = _placements(hardware, variants, machines, limit.tokens)
     backlog_requests, open_requests = _request_counts(config, source)
     return Scenario(
         id=f"{base.gpu.name}/{base.model.name}/{source.name}",
@@ -133,58 +154,88 @@ def _request_counts(config: CompareConfig, source: Source) -> tuple[int, int | N
     backlog, open_loop = BACKLOG_REQUESTS, OPEN_REQUESTS
     if source.is_long_output:
         backlog, open_loop = LONG_BACKLOG_REQUESTS, LONG_OPEN_REQUESTS
+    if config.is_real_time:
+        backlog = LONG_REAL_TIME_REQUESTS if source.is_long_output else REAL_TIME_REQUESTS
+        open_loop = backlog
     if config.requests is not None:
         return config.requests, config.requests
     return backlog, None if config.duration is not None else open_loop
 
 
-def _deploy(config: CompareConfig, variant: VariantSpec, gpu: str, model: str) -> Deployment:
-    return deploy(
-        gpu=gpu,
-        host=config.host,
-        model=model,
-        weights=variant.weights or config.weights,
-        cpu_kernel=config.cpu_kernel,
-        cpu_threads=config.cpu_threads,
-        gpu_memory_utilization=config.gpu_memory_utilization,
-        gpu_kv_tokens=config.gpu_kv_tokens,
-    )
-
-
-def _context_limit(config: CompareConfig, deployment: Deployment) -> ContextLimit:
+def _context_limit(config: CompareConfig, hardware: Hardware) -> ContextLimit:
     """What was asked for, but never beyond the positions the model knows."""
-    longest = deployment.model.max_position
+    longest = hardware.model.max_position
     if config.max_context is None:
         return ContextLimit(longest, "drop")
     asked = ContextLimit.parse(config.max_context)
     return ContextLimit(min(asked.tokens, longest), asked.mode)
 
 
+@dataclass(frozen=True, slots=True)
+class _Hardware:
+    """What the variants of a scenario run on; the memory that is free is looked up once for all."""
+
+    config: CompareConfig
+    gpu: str
+    model: str
+    free_bytes: int
+
+    def of(self, variant: VariantSpec) -> Hardware:
+        config = self.config
+        if config.backend == "cpu":
+            return cpu_machine(config, variant.gpu_threads, self.free_bytes)
+        if config.backend == "emulated":
+            return emulated_deployment(config, self.gpu, self.model, variant.weights)
+        return deploy(
+            gpu=self.gpu,
+            host=config.host,
+            model=self.model,
+            weights=variant.weights or config.weight_dtype,
+            kv_dtype=config.kv_dtype or DEFAULT_KV_DTYPE,
+            cpu_kv_dtype=config.cpu_kv_dtype,
+            cpu_kernel=config.cpu_kernel,
+            cpu_threads=config.cpu_threads,
+            gpu_memory_utilization=config.gpu_memory_utilization,
+            gpu_kv_tokens=config.gpu_kv_tokens,
+        )
+
+    def longest_prompt(self, baseline: Hardware, max_context: int) -> int:
+        if isinstance(baseline, CpuMachine):
+            return max_context
+        thresholds = thresholds_for(BASELINE, self.config.thresholds)
+        return longest_prompt(modelled(baseline), thresholds, max_context)
+
+    def capacity(
+        self, hardware: Hardware, policy: str, thresholds: Thresholds, longest: int
+    ) -> KvCapacity:
+        if isinstance(hardware, CpuMachine):
+            return hardware.capacity
+        asked = self.config.cpu_kv_tokens
+        found = capacity_for(modelled(hardware), policy, thresholds, longest)
+        if self.config.is_real_time:
+            return emulated_capacity(found, modelled(hardware), asked, self.free_bytes)
+        return found if asked is None else replace(found, cpu_kv_tokens=whole_host_blocks(asked))
+
+
 def _placements(
-    config: CompareConfig,
+    hardware: _Hardware,
     variants: Sequence[VariantSpec],
-    deployments: Mapping[str, Deployment],
+    machines: Mapping[str, Hardware],
     max_context: int,
 ) -> tuple[Placement, ...]:
-    base = thresholds_for(BASELINE, config.thresholds)
-    longest = longest_prompt(deployments[BASELINE], base, max_context)
+    longest = hardware.longest_prompt(machines[BASELINE], max_context)
     placed = []
     for variant in variants:
         policy = variant.entry.name
-        thresholds = thresholds_for(policy, {**config.thresholds, **variant.thresholds})
-        deployment = deployments[variant.id]
-        capacity = capacity_for(deployment, policy, thresholds, longest)
-        belief = _believed(deployment, variant)
-        placed.append(Placement(variant, deployment, belief, thresholds, capacity))
+        changes = {**hardware.config.thresholds, **variant.thresholds}
+        thresholds = thresholds_for(policy, changes)
+        machine = machines[variant.id]
+        capacity = hardware.capacity(machine, policy, thresholds, longest)
+        belief = machine
+        if variant.belief is not None:
+            belief = believed_on(modelled(machine), variant.belief)
+        placed.append(Placement(variant, machine, belief, thresholds, capacity))
     return tuple(placed)
-
-
-def _believed(deployment: Deployment, variant: VariantSpec) -> Deployment:
-    """The deployment with the host that the policy takes it for."""
-    if variant.belief is None:
-        return deployment
-    host = load_host(variant.belief)
-    return replace(deployment, host=host, cpu_threads=host.default_threads)
 
 
 def _slo(source: Source, overrides: Mapping[str, float]) -> Slo:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from apexbench.compare import caveats
 from apexbench.compare.draws import DrawStudy
 from apexbench.compare.matrix import BACKLOG
-from apexbench.compare.pool import CellRunner, Progress
+from apexbench.compare.pool import Progress, Runner
 from apexbench.compare.scenarios import Scenario
 from apexbench.compare.tornado import TornadoStudy, best_hybrid
 from apexbench.compare.variants import BASELINE, VariantSpec
@@ -47,7 +47,7 @@ class Studies:
         config: CompareConfig,
         scenarios: Sequence[Scenario],
         runs: Sequence[Run],
-        runner: CellRunner,
+        runner: Runner,
         phase: Callable[[str], Progress],
     ) -> None:
         """All that `config` asks for; `runs` tell which hybrid is the best."""

@@ -168,8 +168,8 @@ def _at_rate(placement: Placement, bytes_per_s: float) -> Placement:
     """Whoever takes the host for another one goes on believing in that one's rate."""
     deployment = _stated(placement.deployment, bytes_per_s)
     is_candid = placement.variant.belief is None
-    belief = _stated(placement.belief, bytes_per_s) if is_candid else placement.belief
-    return replace(placement, deployment=deployment, belief=belief)
+    belief = deployment if is_candid else placement.belief
+    return replace(placement, hardware=deployment, belief=belief)
 
 
 def _stated(deployment: Deployment, bytes_per_s: float) -> Deployment:

@@ -1,7 +1,8 @@
 """What is compared: a policy with what was changed from the setting's defaults.
 
-"neo", "gpu-only+int4", "apex+belief=xeon-6342x2", "planner+hysteresis=0.1", and "gpu-only+chunk256"
-for max_batched_tokens=256: any number of changes, in any order, each once.
+"neo", "gpu-only+int4", "apex+belief=xeon-6342x2", "planner+hysteresis=0.1", "gpu-only+chunk256"
+for max_batched_tokens=256, and "gpu-only+gpu_threads=2" where torch is the GPU: any number of
+changes, in any order, each once.
 """
 
 import re
@@ -17,7 +18,7 @@ from apexbench.errors import UsageError, unknown_name
 from apexbench.result import Variant
 
 BASELINE = "gpu-only"
-BELIEF, WEIGHTS = "belief", "weights"
+BELIEF, WEIGHTS, GPU_THREADS = "belief", "weights", "gpu_threads"
 CHUNK_THRESHOLD = "max_batched_tokens"
 
 Value = float | int | str
@@ -27,13 +28,15 @@ Value = float | int | str
 class VariantSpec:
     """A policy under its name in the report; what is None or empty is as in the setting.
 
-    `belief` is the host whose profile the policy decides with instead of the true one.
+    `belief` is the host whose profile the policy decides with instead of the true one,
+    `gpu_threads` how many cores torch has where it is the GPU.
     """
 
     id: str
     entry: PolicyEntry
     weights: str | None = None
     belief: str | None = None
+    gpu_threads: int | None = None
     thresholds: Mapping[str, Value] = field(default_factory=dict)
 
     def document(self) -> Variant:
@@ -43,6 +46,8 @@ class VariantSpec:
             overrides[WEIGHTS] = self.weights
         if self.belief is not None:
             overrides[BELIEF] = self.belief
+        if self.gpu_threads is not None:
+            overrides[GPU_THREADS] = self.gpu_threads
         if self.entry.source_sha256 is not None:
             overrides["source_sha256"] = self.entry.source_sha256
         return Variant(id=self.id, policy=self.entry.name, overrides=overrides)
@@ -59,12 +64,14 @@ def parse_variant(text: str) -> VariantSpec:
             raise UsageError(f"variant '{text}' sets {name} twice")
         values[name] = value
     weights, belief = values.pop(WEIGHTS, None), values.pop(BELIEF, None)
+    threads = values.pop(GPU_THREADS, None)
     return VariantSpec(
         "+".join([entry.name, *changes]),
         entry,
-        None if weights is None else _weights(weights),
-        None if belief is None else load_host(belief).name,
-        {name: _threshold(entry, name, value) for name, value in values.items()},
+        weights=None if weights is None else _weights(weights),
+        belief=None if belief is None else load_host(belief).name,
+        gpu_threads=None if threads is None else _threads(text, threads),
+        thresholds={name: _threshold(entry, name, value) for name, value in values.items()},
     )
 
 
@@ -92,6 +99,12 @@ def _weights(name: str) -> str:
     if name not in WEIGHT_DTYPES:
         raise unknown_name("weight dtype", name, WEIGHT_DTYPES)
     return name
+
+
+def _threads(variant: str, count: str) -> int:
+    if not count.isdecimal() or int(count) < 1:
+        raise UsageError(f"variant '{variant}': {GPU_THREADS} must be a whole number of at least 1")
+    return int(count)
 
 
 def _threshold(entry: PolicyEntry, name: str, text: str) -> Value:

@@ -9,6 +9,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from apexbench.config.backends import REAL_TIME
+from apexbench.errors import UsageError
+
+DEFAULT = "default"  # how the origin of a value begins that nobody asked for
+MODELLED_WEIGHTS = "fp16"
 # Keys that hold name=value pairs; each pair is merged on its own.
 TABLES = ("slo", "thresholds")
 SLO_TARGETS = ("ttft", "tpot", "e2e")
@@ -137,14 +142,23 @@ class CompareConfig(BaseModel):
         0, "a whole number of at least 0 (the first seed)"
     )
     slo: dict[str, Seconds] = _key({}, "a positive number of seconds")
-    backend: Literal["sim"] = _key("sim", "'sim', the only backend of this version")
+    backend: Literal["sim", "emulated", "cpu", "cuda"] = _key("sim", "sim, emulated or cpu")
     gpu_kv_tokens: Count | None = _key(None, "a whole number of at least 1")
+    cpu_kv_tokens: Count | None = _key(None, "a whole number of at least 1")
+    kv_dtype: Literal["fp32", "fp16", "bf16"] | None = _key(None, "fp16, bf16 or fp32")
+    cpu_kv_dtype: Literal["fp32", "fp16", "bf16", "int8"] | None = _key(
+        None, "fp16, bf16, fp32 or int8"
+    )
     gpu_memory_utilization: Fraction = _key(0.95, "above 0 and at most 1")
     max_context: Annotated[str, BeforeValidator(_context_limit)] | None = _key(
         None, "a number of tokens, or one with what to do beyond it: 4096:drop, 4096:clip"
     )
-    cpu_kernel: Literal["apexbench", "paper", "ispc"] = _key("paper", "apexbench, paper or ispc")
+    cpu_kernel: Literal["apexbench", "paper", "ispc", "measured"] | None = _key(
+        None, "apexbench, paper, ispc or measured"
+    )
     cpu_threads: Count | None = _key(None, "a whole number of at least 1")
+    gpu_threads: Count | None = _key(None, "a whole number of at least 1")
+    dtype: Literal["fp32", "bf16", "fp16"] | None = _key(None, "fp32, bf16 or fp16")
     draws: Annotated[int, BeforeValidator(_not_bool), Field(ge=0)] = _key(
         0, "a whole number of at least 0 (how many draws of the device constants)"
     )
@@ -152,7 +166,9 @@ class CompareConfig(BaseModel):
     sweep: Annotated[tuple[Name, ...], BeforeValidator(_listed)] = _key(
         (), "one or more of NAME=VALUE,VALUE,... such as gpu_kv_tokens=864,2000"
     )
-    weights: Literal["fp16", "int8", "int4"] = _key("fp16", "fp16, int8 or int4")
+    weights: Literal["auto", "dummy", "fp16", "int8", "int4"] = _key(
+        "auto", "fp16, int8 or int4, or for a real model auto or dummy"
+    )
     jobs: Count | None = _key(None, "a whole number of at least 1")
     thresholds: dict[str, Annotated[int | float | str, BeforeValidator(_threshold)]] = _key(
         {}, "a finite number or a word"
@@ -167,6 +183,26 @@ class CompareConfig(BaseModel):
     def rates(self) -> tuple[Rate, ...]:
         """The rates to run, in the order given."""
         return tuple(parse_rate(label) for label in self.rate)
+
+    @property
+    def is_real_time(self) -> bool:
+        """Whether runs take as long as they say."""
+        return self.backend in REAL_TIME
+
+    @property
+    def weight_dtype(self) -> str:
+        """Weights of a modelled GPU; UsageError for those that only a real model can have."""
+        if self.weights == "dummy":
+            raise UsageError(
+                "--weights dummy is for a real model (--backend cpu); a modelled one has fp16,"
+                " int8 or int4"
+            )
+        return MODELLED_WEIGHTS if self.weights == "auto" else self.weights
+
+    def is_given(self, key: str) -> bool:
+        """Whether somebody asked for it: not a default and not what comes with a preset."""
+        origin = self.provenance.get(key, DEFAULT)
+        return not origin.startswith((DEFAULT, "preset "))
 
 
 KEYS = tuple(

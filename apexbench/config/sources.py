@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from apexbench.config.keys import KEYS, SLO_TARGETS, TABLES, CompareConfig, split
+from apexbench.config.backends import backend_values
+from apexbench.config.keys import DEFAULT, KEYS, SLO_TARGETS, TABLES, CompareConfig, split
 from apexbench.errors import InputError, UsageError, unknown_name
 
 FILE_NAME = "apexbench.toml"
@@ -63,13 +64,17 @@ def resolve(
     """
     layers = [_file_layer(file)] if file else []
     layers += [_env_layer(env), _layer("--{flag}", {k: v for k, v in cli.items() if _is_given(v)})]
-    workload = next(
-        (x.values["workload"] for x in reversed(layers) if "workload" in x.values), None
-    )
+    workload, backend = (_topmost(layers, key) for key in ("workload", "backend"))
     if preset is not None and isinstance(workload, str):
         layers.insert(0, _layer(f"preset {workload}", preset(workload)))
+    if values := backend_values(backend):
+        layers.insert(0, _layer(f"{DEFAULT} of backend {backend}", values))
     problems = [problem for layer in layers for problem in layer.problems]
     return _validate(layers, problems)
+
+
+def _topmost(layers: list[_Layer], key: str) -> object:
+    return next((layer.values[key] for layer in reversed(layers) if key in layer.values), None)
 
 
 def _is_given(value: object) -> bool:
@@ -138,7 +143,7 @@ def _pairs(value: object) -> Iterator[tuple[str, str]]:
 
 def _validate(layers: list[_Layer], problems: list[str]) -> CompareConfig:
     values: dict[str, Any] = {table: {} for table in TABLES}
-    provenance = dict.fromkeys((key for key in KEYS if key not in TABLES), "default")
+    provenance = dict.fromkeys((key for key in KEYS if key not in TABLES), DEFAULT)
     for layer in layers:
         for key, value in layer.values.items():
             table, _, name = key.partition(".")

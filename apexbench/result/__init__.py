@@ -16,6 +16,7 @@ from apexbench.result.document import (
 )
 from apexbench.result.findings import Comparison, Sensitivity, Sweep, SweepPoint
 from apexbench.result.frames import REQUESTS_FILE, Frames, frames, load
+from apexbench.result.measured import Measured, Spread, StepTimes
 from apexbench.result.runs import (
     Decision,
     Draws,
@@ -53,6 +54,7 @@ __all__ = [
     "Kind",
     "Lanes",
     "LengthSummary",
+    "Measured",
     "Metrics",
     "Prediction",
     "Quantiles",
@@ -63,6 +65,8 @@ __all__ = [
     "Setting",
     "Slo",
     "Span",
+    "Spread",
+    "StepTimes",
     "StepTrace",
     "Sweep",
     "SweepPoint",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from apexbench.errors import InputError
 from apexbench.result.base import Document
@@ -25,6 +25,8 @@ class Environment(Document):
     cpu_model: str
     logical_cpus: int
     packages: dict[str, str]
+    cpu_kernels: str | None = None  # that ran: their ISA level and compiler
+    threads: dict[str, int] = Field(default_factory=dict)  # by lane, of runs in real time
     git_commit: str | None = None
     is_git_dirty: bool | None = None
     wall_s: float

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from apexbench.result.document import Result, read
 from apexbench.result.findings import Sweep
+from apexbench.result.measured import Measured
 from apexbench.result.runs import Draws, Run
 from apexbench.result.settings import Setting
 
@@ -94,7 +95,25 @@ def _run_row(run: Run, setting: Setting) -> dict[str, Any]:
     row |= {f"steps_{name}": steps for name, steps in run.decisions.items()}
     if run.draws is not None:
         row |= _draws_columns(run.draws)
+    if run.measured is not None:
+        row |= _measured_columns(run.measured)
     return row
+
+
+def _measured_columns(measured: Measured) -> dict[str, Any]:
+    """Of runs in real time: whether to believe them, their overhead, errors by lane."""
+    python, late = measured.python_s_per_step, measured.lateness_s
+    return {
+        "is_trustworthy": measured.is_trustworthy,
+        "python_s_per_step_mean": python.mean if python else None,
+        "python_s_per_step_p99": python.p99 if python else None,
+        "lateness_s_p99": late.p99 if late else None,
+        **{f"lane_{lane}_cpu_s": value for lane, value in measured.lane_cpu_s.items()},
+        **{
+            f"lane_{lane}_prediction_error": value
+            for lane, value in measured.lane_prediction_error.items()
+        },
+    }
 
 
 def _draws_columns(draws: Draws) -> dict[str, Any]:

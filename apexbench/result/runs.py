@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from apexbench.result.base import Document
+from apexbench.result.measured import Measured, StepTimes
 
 
 class Quantiles(Document):
@@ -154,6 +155,8 @@ class StepTrace(Document):
     gpu_rows: int
     in_layer_rows: int
     deferred_rows: int
+    predicted: StepTimes | None = None  # by the policy's belief; runs in real time alone
+    measured: StepTimes | None = None
 
 
 class Run(Document):
@@ -184,6 +187,7 @@ class Run(Document):
     decision_log: tuple[Decision, ...] = ()
     prediction_error: float | None = None
     draws: Draws | None = None
+    measured: Measured | None = None  # None for runs in virtual time
     failures: dict[str, int] = Field(default_factory=dict)  # reason -> requests
     energy_j: float | None = None
     energy_scope: str | None = None

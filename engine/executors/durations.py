@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 from apexbench.engine.costs import CostModel
 from apexbench.engine.plan import JOIN, PROMOTE, StepPlan, host_bound_tokens
-from apexbench.engine.step_ops import OpTemplate
 
 _MEMOISED_JOBS = 4096  # cohorts keep rows and contexts for L + 1 steps
 
@@ -15,6 +15,17 @@ _NO_JOB = (0, 0, 0, 0)
 _BULK_KINDS = ("swap_in", "swap_out", "offload", "reread")
 
 DurationReader = Callable[["Durations"], int]
+
+
+class Costed(Protocol):
+    """What an op's duration depends on, compact (`OpTemplate`) or written out (`Op`)."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def cohorts(self) -> tuple[int, ...]: ...
 
 
 class StepCosts:
@@ -65,11 +76,11 @@ class Durations:
         self.cohort_rows = 0
         self.job_durations = self._job_durations()
 
-    def of(self, op: OpTemplate) -> int:
+    def of(self, op: Costed) -> int:
         """Duration of one op (of one layer, where the op belongs to a layer)."""
         return duration_reader(op)(self)
 
-    def rows(self, op: OpTemplate) -> int:
+    def rows(self, op: Costed) -> int:
         """Rows an op works on, for timelines."""
         if op.kind in {"launch", "pre", "post"}:
             return self.launch_rows(op)
@@ -81,7 +92,7 @@ class Durations:
             return len(self.plan.batches[0].gpu_rows)
         return sampled_rows(self.plan, self.costs.num_layers) if op.kind == "head" else 0
 
-    def launch_rows(self, op: OpTemplate) -> int:
+    def launch_rows(self, op: Costed) -> int:
         """Rows of a launch group with the cohorts that take part."""
         rows = self.rows_b if op.group == "B" else self.rows_a
         cohorts = self.plan.cohorts
@@ -108,7 +119,7 @@ class Durations:
     def copy(self, kind: str) -> int:
         """One layer's bulk copy."""
         direction = "d2h" if kind in {"swap_out", "offload"} else "h2d"
-        return self.costs.copy_ns(direction, self._bytes_of(kind))
+        return self.costs.copy_ns(direction, self.copy_bytes(kind))
 
     def _job_durations(self) -> list[int]:
         """By _JOB_KINDS (see job_slot): in-layer rows of A and B, then cohorts."""
@@ -132,7 +143,7 @@ class Durations:
             return len(self.plan.cohorts[int(group[1:])].rows)
         return len(self.plan.batches[1 if group == "B" else 0].in_layer_rows)
 
-    def _bytes_of(self, kind: str) -> int:
+    def copy_bytes(self, kind: str) -> int:
         """Bytes of one layer's bulk copy. Copies convert on the GPU: the host's dtype travels."""
         per_token = self.costs.kv_bytes_per_token_layer_cpu
         plan = self.plan
@@ -148,10 +159,10 @@ class Durations:
         plan = self.plan
         if not (plan.swap_in_tokens or plan.swap_out_tokens or plan.batches[0].chunks):
             return 0
-        return sum(self._bytes_of(kind) for kind in _BULK_KINDS)
+        return sum(self.copy_bytes(kind) for kind in _BULK_KINDS)
 
 
-def job_slot(op: OpTemplate) -> int | None:
+def job_slot(op: Costed) -> int | None:
     """Index into `Durations.job_durations`; None for ops that no single group of CPU rows owns."""
     if op.kind not in _JOB_KINDS:
         return None
@@ -162,9 +173,21 @@ def job_slot(op: OpTemplate) -> int | None:
     return None if group is None else group * len(_JOB_KINDS) + _JOB_KINDS.index(op.kind)
 
 
+def duration_reader(op: Costed) -> DurationReader:
+    """The function that reads an op's duration off a step; looked up once per kind of op."""
+    return _reader(_Kind(op.kind, op.group, op.cohorts))
+
+
+class _Kind(NamedTuple):
+    """All ops that cost the same in a step."""
+
+    kind: str
+    group: str
+    cohorts: tuple[int, ...]
+
+
 @lru_cache(maxsize=_MEMOISED_JOBS)
-def duration_reader(op: OpTemplate) -> DurationReader:
-    """The function that reads an op's duration off a step; looked up once per op."""
+def _reader(op: _Kind) -> DurationReader:
     job = job_slot(op)
     if job is not None:
         return lambda step: step.job_durations[job]
@@ -179,12 +202,12 @@ def duration_reader(op: OpTemplate) -> DurationReader:
 
 _READERS: dict[str, DurationReader] = {
     "attn_gpu": Durations.gpu_attention,
-    "schedule": Durations.schedule,
+    "schedule": lambda step: step.schedule(),  # a replay of measured steps has its own
     "head": lambda step: step.costs.head_ns(sampled_rows(step.plan, step.costs.num_layers)),
 }
 
 
-def _launch_reader(op: OpTemplate) -> DurationReader:
+def _launch_reader(op: Costed) -> DurationReader:
     if op.kind == "launch":
         return lambda step: step.linear(step.launch_rows(op))
     if op.kind == "pre":

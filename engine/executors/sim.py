@@ -11,7 +11,8 @@ from apexbench.engine.executors.lane_machine import LaneMachine
 from apexbench.engine.executors.lanes import Job
 from apexbench.engine.executors.spans import SpanRecorder
 from apexbench.engine.executors.timelines import TimelineKeeper
-from apexbench.engine.plan import CohortStep, StepPlan, StepResult
+from apexbench.engine.executors.token_counter import TokenCounter
+from apexbench.engine.plan import StepPlan, StepResult
 from apexbench.engine.program import Carry, build
 from apexbench.engine.sequence import Tier
 from apexbench.records import Request, StepTimeline
@@ -25,17 +26,17 @@ class SimulatedExecutor:
         self._costs = StepCosts(truth)
         self._num_layers = truth.num_layers
         self._carry = Carry()
-        self._remaining: dict[int, int] = {}
+        self._tokens = TokenCounter()
         self._copies: list[tuple[Job, tuple[int, ...]]] = []
         self._keeper = TimelineKeeper()
 
     def admit(self, request: Request) -> None:
         """Learn the true output length of a request."""
-        self._remaining[request.id] = request.output_tokens
+        self._tokens.admit(request)
 
     def release(self, request_id: int) -> None:
         """Forget an ended request."""
-        self._remaining.pop(request_id, None)
+        self._tokens.release(request_id)
 
     def execute(self, plan: StepPlan, now_ns: int) -> StepResult:
         """Run the plan's program on the lanes; the step ends when it samples."""
@@ -54,7 +55,7 @@ class SimulatedExecutor:
             del self.machine.tickets[step.cohort]
         if program.shape.has_offload:
             self._remember_copies(plan)
-        result = self._sample(plan, sampling, now_ns, end_ns)
+        result = StepResult(now_ns, end_ns, *self._tokens.sample(plan, sampling))
         if recorder is not None:
             recorder.finish(end_ns)
             self._keeper.keep(plan, result, partial(recorder.spans, durations))
@@ -118,23 +119,3 @@ class SimulatedExecutor:
         job = self.machine.last_offload
         if sequences and job is not None:
             self._copies.append((job, sequences))
-
-    def _sample(
-        self, plan: StepPlan, sampling: list[CohortStep], start_ns: int, end_ns: int
-    ) -> StepResult:
-        rows: list[int] = []
-        for batch in plan.batches:
-            rows += batch.gpu_rows
-            rows += batch.in_layer_rows
-            rows += [chunk.sequence for chunk in batch.chunks if chunk.is_last]
-        for step in sampling:
-            rows += step.rows
-        finished = []
-        remaining = self._remaining
-        for row in rows:
-            left = remaining[row] - 1
-            remaining[row] = left
-            if left <= 0:
-                finished.append(row)
-        tokens = tuple([(row, 1) for row in rows])
-        return StepResult(start_ns, end_ns, tokens, frozenset(finished))

@@ -3,12 +3,14 @@
 Rows are tokens of any sequences in any mix; only `positions` and `lengths` tell them apart.
 """
 
+from collections import deque
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from apexbench.engine.model.config import ModelConfig
-from apexbench.engine.model.rope import Rope
+from apexbench.engine.model.rope import Rope, Rotation
 from apexbench.engine.model.weights import LayerWeights, Weights
 
 
@@ -20,6 +22,8 @@ class Decoder:
         self.weights = weights
         self.softmax_scale = config.shape.head_dim**-0.5
         self._rope = Rope(config.rope, config.shape.head_dim, weights.embedding.device)
+        # All layers of a step ask for the same positions; two sub-batches take turns.
+        self._rotations: deque[tuple[Tensor, Tensor, Rotation]] = deque(maxlen=2)
 
     @torch.inference_mode()
     def embed(self, token_ids: Tensor) -> Tensor:
@@ -44,7 +48,7 @@ class Decoder:
         rotated = heads[:, :num_rotated]
         if own.qk_norm is not None:
             rotated = self._norm_heads(rotated, own.qk_norm)
-        rotated = self._rope.rotation(positions, lengths, hidden.dtype).apply(rotated)
+        rotated = self._rotation(positions, lengths, hidden.dtype).apply(rotated)
         return rotated[:, : model.num_heads], rotated[:, model.num_heads :], heads[:, num_rotated:]
 
     @torch.inference_mode()
@@ -62,6 +66,14 @@ class Decoder:
         """Logits float32 [n, vocab] of hidden [n, hidden_size] after the last layer."""
         normed = self._norm(hidden, self.weights.norm)
         return functional.linear(normed, self.weights.head).float()
+
+    def _rotation(self, positions: Tensor, lengths: Tensor, dtype: torch.dtype) -> Rotation:
+        for of_positions, of_lengths, rotation in self._rotations:
+            if of_positions is positions and of_lengths is lengths:
+                return rotation
+        found = self._rope.rotation(positions, lengths, dtype)
+        self._rotations.append((positions, lengths, found))
+        return found
 
     def _ffn(self, normed: Tensor, own: LayerWeights) -> Tensor:
         gate, up = functional.linear(normed, own.gate_up, own.gate_up_bias).chunk(2, dim=-1)

@@ -4,6 +4,7 @@ from apexbench.reports.panels import View
 from apexbench.reports.views import (
     constants,
     decisions,
+    forecasts,
     forest,
     formulas,
     kpis,
@@ -28,6 +29,7 @@ VIEWS: tuple[View, ...] = (
     kpis.VIEW,
     rates.VIEW,
     timeline.VIEW,
+    forecasts.VIEW,
     pareto.VIEW,
     forest.VIEW,
     sweeps.VIEW,

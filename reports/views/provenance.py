@@ -39,12 +39,21 @@ def _environment(environment: Environment) -> Table:
         ("python", environment.python),
         ("platform", environment.platform),
         ("CPU", f"{environment.cpu_model}, {environment.logical_cpus} logical"),
+        *_real_time(environment),
         ("commit", commit),
         ("wall time", wall),
         ("virtual time", seconds(environment.simulated_s)),
         *sorted(environment.packages.items()),
     )
     return Table(("what", "value"), rows)
+
+
+def _real_time(environment: Environment) -> Iterator[tuple[str, str]]:
+    """What only runs in real time depend on."""
+    if environment.cpu_kernels is not None:
+        yield "CPU kernels", environment.cpu_kernels
+    for lane, num in sorted(environment.threads.items()):
+        yield f"threads of the {lane} lane", str(num)
 
 
 VIEW = View(

@@ -41,7 +41,7 @@ def complaint(done: subprocess.CompletedProcess[str], code: int) -> str:
         ("--workload oscc", "unknown workload 'oscc'; did you mean osc?"),
         ("--set max_batched_token=5", "did you mean max_batched_tokens?"),
         ("--slo tftt=2", "unknown slo target 'tftt'; did you mean ttft or tpot?"),
-        ("--weights int3", "--weights must be fp16, int8 or int4, got 'int3'"),
+        ("--weights int3", "--weights must be fp16, int8 or int4, or for a real model"),
         ("--rate nan", "--rate must be positive requests per second"),
         ("--rate -1", "--rate must be positive requests per second"),
         ("--rate 0", "--rate must be positive requests per second"),

@@ -122,7 +122,8 @@ def test_impossible_rates_are_one_sentence(rate: str) -> None:
         ("gpu_memory_utilization", "0"), ("gpu_memory_utilization", "1.01"),
         ("gpu_memory_utilization", "nan"), ("weights", "int3"), ("cpu_kernel", "mkl"),
         ("max_context", "4096:cut"), ("max_context", "0"), ("max_context", "-1"),
-        ("backend", "cuda"), ("backend", "emulated"), ("policies", ","),
+        ("backend", "gpu"), ("cpu_kv_tokens", "0"), ("kv_dtype", "int8"), ("cpu_kv_dtype", "fp8"),
+        ("dtype", "int8"), ("gpu_threads", "0"), ("policies", ","),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_one_sentence(key: str, value: object) -> None:
@@ -131,10 +132,23 @@ def test_values_out_of_range_are_one_sentence(key: str, value: object) -> None:
     assert problem.endswith(f"got {value!r}") or key == "policies"
 
 
-def test_other_backends_are_refused_by_naming_the_one_there_is() -> None:
-    assert problems_of({"backend": "cuda"}) == [
-        "--backend must be 'sim', the only backend of this version, got 'cuda'"
-    ]
+def test_a_backend_brings_defaults_that_anything_overrides(tmp_path: Path) -> None:
+    file = write(tmp_path, 'backend = "cpu"\nrate = "2"\n')
+    config = resolve({}, {"APEXBENCH_POLICIES": "apex"}, file)
+    assert (config.rate, config.policies, config.workload) == (("2",), ("apex",), "fixed:64/64")
+    assert config.provenance["workload"] == "default of backend cpu"
+    assert config.is_given("rate")
+    assert not config.is_given("workload")
+    assert resolve({"backend": "emulated"}, {}, None).rate == ("inf",)
+    simulated = resolve({"backend": "sim"}, {}, None).model_dump()
+    assert simulated == resolve({}, {}, None).model_dump()
+
+
+def test_weights_of_a_modelled_gpu_are_fp16_unless_named() -> None:
+    assert resolve({}, {}, None).weight_dtype == "fp16"
+    assert resolve({"weights": "int4"}, {}, None).weight_dtype == "int4"
+    with pytest.raises(UsageError, match="--weights dummy is for a real model"):
+        _ = resolve({"weights": "dummy"}, {}, None).weight_dtype
 
 
 @pytest.mark.parametrize(

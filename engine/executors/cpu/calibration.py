@@ -17,15 +17,19 @@ from torch import Tensor
 from apexbench.cpu_kernels import KvCache, Pool
 from apexbench.cpu_kernels.geometry import KvDtype
 from apexbench.engine.clock import WallClock
+from apexbench.engine.executors.cpu.hand_over import hand_over_seconds
 from apexbench.engine.executors.cpu.host_rows import HostLane, HostRows
 from apexbench.engine.executors.cpu.kv import GpuPool, HostPool
 from apexbench.engine.executors.cpu.opening import Threading, geometry_of, pin_gpu_lane
+from apexbench.engine.executors.cpu.rows import batch_of
+from apexbench.engine.executors.cpu.sequences import Sequences, random_prompt
 from apexbench.engine.measured_costs import MeasuredCosts, MeasuredTimes, Points
 from apexbench.engine.model.attention import PagedAttention
 from apexbench.engine.model.decoder import Decoder
+from apexbench.engine.plan import SubBatch
 from apexbench.engine.step_ops import URGENT
 from apexbench.engine.tiers import Pools
-from apexbench.records import NS_PER_S
+from apexbench.records import NS_PER_S, Request
 from apexbench.result import DeviceConstant
 
 ROWS = (1, 2, 4, 8, 16, 32, 64)
@@ -34,10 +38,6 @@ ATTENTION_ROWS = 8
 REPEATS = 5
 CHUNKS = ((16, 0), (64, 0), (64, 256), (256, 0))  # (new tokens, tokens before them)
 _BLOCK_TOKENS = 64
-# Python between two steps: scheduling, tensors of the step, hand-over to the lanes. Refined by
-# nothing: the planner corrects its belief by what steps really take.
-_SCHEDULE_S = 3e-4
-_SCHEDULE_S_PER_ROW = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +143,8 @@ class _Bench:
         prefill = self._prefill()
         dispatch, cpu_curve = self._cpu_attention()
         copy_fixed, copy_rate = self._copies()
+        step, hand_over = hand_over_seconds(shape.num_layers)
+        tensors, tensors_per_row = self._step_tensors()
         return MeasuredTimes(
             num_layers=shape.num_layers,
             kv_bytes_gpu=2 * shape.kv_size * decoder.weights.dtype.itemsize,
@@ -159,13 +161,13 @@ class _Bench:
             prefill_s_per_token=prefill[1],
             prefill_s_per_pair=prefill[2],
             cpu_attention_s=cpu_curve,
-            cpu_dispatch_s=dispatch,
+            cpu_dispatch_s=dispatch + hand_over,
             send_s=self._by_rows(self._send),
             recv_s=self._by_rows(self._recv),
             copy_bytes_per_s=copy_rate,
             copy_fixed_s=copy_fixed,
-            schedule_s=_SCHEDULE_S,
-            schedule_s_per_row=_SCHEDULE_S_PER_ROW,
+            schedule_s=tensors + step,
+            schedule_s_per_row=tensors_per_row,
         )
 
     def _seconds(self, call: Callable[[], object]) -> float:
@@ -267,6 +269,27 @@ class _Bench:
         per_token = self._lane.cache.geometry.block_bytes / _BLOCK_TOKENS
         rate = (large - small) * per_token / max(times[1] - times[0], 1e-9)
         return max(0.0, times[0] - small * per_token / rate), rate
+
+    def _step_tensors(self) -> tuple[float, float]:
+        """What a step's token ids, positions and slots take in Python, and each row more."""
+        sequences = Sequences(lambda request: random_prompt(request, 2, 0))
+        for number in ROWS:
+            sequences.admit(Request(number, 0, CONTEXTS[0], 1))
+        blocks = range(-(-CONTEXTS[0] // _BLOCK_TOKENS))
+        one, many = (
+            self._seconds(
+                partial(
+                    batch_of,
+                    SubBatch(gpu_rows=rows, gpu_kv_tokens=1),
+                    sequences,
+                    lambda _: blocks,
+                    _BLOCK_TOKENS,
+                )
+            )
+            for rows in (ROWS[:1], ROWS)
+        )
+        per_row = max(0.0, many - one) / (len(ROWS) - 1)
+        return max(0.0, one - per_row), per_row
 
     def _q(self, rows: int) -> Tensor:
         shape = self._decoder.config.shape

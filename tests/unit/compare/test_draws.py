@@ -141,7 +141,7 @@ def uncertain_memory(scenario: Scenario, sigma: float) -> Scenario:
         memory = dataclasses.replace(gpu.memory_gib, sigma=sigma)
         unsure = dataclasses.replace(gpu, memory_gib=memory)
         deployment = dataclasses.replace(placement.deployment, gpu=unsure)
-        return dataclasses.replace(placement, deployment=deployment)
+        return dataclasses.replace(placement, hardware=deployment)
 
     placements = tuple(map(changed, scenario.placements))
     return dataclasses.replace(scenario, placements=placements)
@@ -161,7 +161,7 @@ def test_no_draw_fits(make_run: MakeRun) -> None:
     tiny = only_scenario()
     memory = {"gpu.memory_gib": 9.0}
     placements = tuple(
-        dataclasses.replace(p, deployment=with_constants(p.deployment, memory))
+        dataclasses.replace(p, hardware=with_constants(p.deployment, memory))
         for p in tiny.placements
     )
     study = DrawStudy.plan(dataclasses.replace(tiny, placements=placements), 2, seed=0)
