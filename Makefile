@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format kernels bench grid gemm paper clean debian-packages
+.PHONY: help run test check lint format kernels bench grid fidelity gemm paper clean debian-packages
 
 OUT ?= out
 BASE ?= HEAD~1
@@ -20,6 +20,7 @@ help:
 	@echo 'make kernels compile the CPU kernels in place, with all warnings as errors'
 	@echo 'make bench   benchmarks, as a ratio with BASE=$(BASE)'
 	@echo 'make grid    the planner against every other policy, 24 cells; writes docs/planner-grid.md'
+	@echo 'make fidelity emulated runs against the simulator, a quarter of an hour on a quiet machine; writes docs/fidelity.md'
 	@echo 'make paper   the claims of the APEX paper, simulated; writes docs/paper.md'
 	@echo 'make gemm    predicted matrix products against measured tables, TABLES=DIR; writes docs/gemm.md'
 	@echo 'make clean   remove .venv, caches, build products and $(OUT)/'
@@ -54,6 +55,9 @@ bench: .venv/.installed-test .venv/.kernels
 
 grid: .venv/.installed-test
 	$(BIN)/python -m tests.grid.run
+
+fidelity: .venv/.installed-test .venv/.kernels
+	$(BIN)/python -m tests.fidelity.run
 
 paper: .venv/.installed
 	$(BIN)/apexbench paper --config docs/paper.toml --out docs/paper.md

@@ -147,4 +147,6 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "apx_cancel": (c_int32, (c_void_p, c_uint64)),
     "apx_run": (c_int32, (c_void_p, c_void_p)),
     "apx_run_inline": (c_int32, (c_void_p,)),
+    "apx_wait_until": (c_int64, (c_int64, c_int64)),
+    "apx_stamp": (None, (c_void_p,)),
 }

@@ -33,6 +33,7 @@ DRIVERS: dict[str, tuple[tuple[str, ...], bool]] = {
     ),
     "check_pool": (("check_pool.c", "pool_*.c"), False),
     "check_readers": (("check_readers.c",), False),
+    "check_deadline": (("check_deadline.c",), False),
 }
 
 NEWEST_CLANG, OLDEST_CLANG = 40, 14
@@ -159,7 +160,7 @@ def _compile_commands(
     for path, isa in sorted([*units, *own], key=lambda unit: not _is_level(unit[0])):
         target = str(folder / f"{path.parent.name}-{path.stem}.o")
         extra = variant.flags(is_vector_level=_is_level(path))
-        flags = [*build.FLAGS, *warnings, *isa, *extra]
+        flags = [*build.FLAGS, "-g", *warnings, *isa, *extra]
         yield [compiler, *flags, f"-I{build.SOURCES}", "-c", str(path), "-o", target]
 
 

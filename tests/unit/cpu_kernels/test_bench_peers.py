@@ -11,6 +11,7 @@ from apexbench.cpu_kernels.bench.peers.paged import shuffled_paging
 from apexbench.cpu_kernels.bench.peers.torch_modules import import_late
 from apexbench.cpu_kernels.bench.scope import PeerDtype, Shape
 from apexbench.cpu_kernels.numbers import Float32, widen
+from apexbench.errors import UsageError
 
 SHAPE = Shape(3, 32, 16, 4, 2, 16)
 
@@ -109,3 +110,14 @@ def test_every_peer_has_a_module_of_its_own_with_its_class() -> None:
         found = import_late(f"apexbench.cpu_kernels.bench.peers.{module}")
         assert callable(getattr(found, kind))
     assert set(contest.SLOW_PEERS) <= set(contest.PEERS)
+
+
+def test_peers_are_chosen_by_a_part_of_their_name() -> None:
+    assert contest.choose_peers(()) == list(contest.PEERS)
+    assert contest.choose_peers(("ipex", "ONNX")) == [
+        "onnxruntime GQA",
+        "IPEX, block 128",
+        "IPEX, block 16",
+    ]
+    with pytest.raises(UsageError, match="unknown peer 'tensorrt'"):
+        contest.choose_peers(("ipex", "tensorrt"))

@@ -1,0 +1,1 @@
+"""Real threads, KV memory and CPU attention; a GPU lane that takes as long as the modelled GPU."""
