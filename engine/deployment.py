@@ -1,6 +1,6 @@
 """A deployment: one model on one GPU and host, every choice made. Runs nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from apexbench.engine.capacity import (
     CPU_BLOCK_TOKENS,
@@ -22,6 +22,7 @@ from apexbench.engine.hardware import (
     load_host,
 )
 from apexbench.engine.host_ops import HostOps, at_stated_rate, host_ops
+from apexbench.engine.measured_kernel import MEASURED, measured_kernel
 from apexbench.engine.models import KV_DTYPES, WEIGHT_DTYPES, ModelShape, shape
 from apexbench.errors import UsageError, unknown_name
 from apexbench.result import DeviceConstant
@@ -29,6 +30,10 @@ from apexbench.result import DeviceConstant
 # High on purpose: a low value starves the GPU-only baseline of KV and flatters every hybrid.
 DEFAULT_GPU_MEMORY_UTILIZATION = 0.95
 GPU_KV_DTYPES = ("fp16", "bf16")
+# The one whose speed was published for the hosts of the paper.
+DEFAULT_CPU_KERNEL = "paper"
+# The profile of the kernel that `measured` is, where nobody has measured it.
+_OWN_CPU_KERNEL = "apexbench"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +126,15 @@ def deploy(
     weights: str = "fp16",
     kv_dtype: str = "fp16",
     cpu_kv_dtype: str | None = None,
-    cpu_kernel: str = "paper",
+    cpu_kernel: str | None = None,
     cpu_threads: int | None = None,
     gpu_memory_utilization: float = DEFAULT_GPU_MEMORY_UTILIZATION,
     gpu_kv_tokens: int | None = None,
 ) -> Deployment:
-    """Resolve names to profiles and check the choices; UsageError or InputError in one sentence."""
+    """Resolve names to profiles and check the choices; UsageError or InputError in one sentence.
+
+    Without `cpu_kernel`: `measured` on a host whose profile has it, else DEFAULT_CPU_KERNEL.
+    """
     gpu_profile = load_gpu(gpu)
     host_profile = load_host(host if host is not None else default_host(gpu_profile))
     if weights not in WEIGHT_DTYPES:
@@ -135,22 +143,50 @@ def deploy(
         raise UsageError(
             f"GPU memory utilization is {gpu_memory_utilization:g}; expected above 0, at most 1"
         )
-    kernel = load_cpu_kernel(cpu_kernel)
     _check_gpu_kv_dtype(kv_dtype, gpu_profile)
     cpu_kv = cpu_kv_dtype or kv_dtype
-    _check_cpu_kv_dtype(cpu_kv, kernel)
+    model_shape, threads = shape(model), _threads(cpu_threads, host_profile)
     return Deployment(
         gpu=gpu_profile,
         host=host_profile,
-        model=shape(model),
-        cpu_kernel=kernel,
-        cpu_threads=_threads(cpu_threads, host_profile),
+        model=model_shape,
+        cpu_kernel=_kernel(cpu_kernel, host_profile, model_shape, cpu_kv, threads),
+        cpu_threads=threads,
         weight_dtype=weights,
         kv_dtype=kv_dtype,
         cpu_kv_dtype=cpu_kv,
         gpu_memory_utilization=gpu_memory_utilization,
         gpu_kv_tokens=None if gpu_kv_tokens is None else whole_blocks(gpu_kv_tokens),
     )
+
+
+def believed_on(deployment: Deployment, host: str) -> Deployment:
+    """The same on another host, with its default threads: what a policy may take a host for.
+
+    A measured kernel belongs to its host: the other host's own takes its place, or what is assumed
+    of the same kernel there.
+    """
+    other = load_host(host)
+    threads, kernel = other.default_threads, deployment.cpu_kernel
+    if kernel.name == MEASURED:
+        name = MEASURED if other.attention is not None else _OWN_CPU_KERNEL
+        kernel = _kernel(name, other, deployment.model, deployment.cpu_kv_dtype, threads)
+    return replace(deployment, host=other, cpu_kernel=kernel, cpu_threads=threads)
+
+
+def _kernel(
+    name: str | None, host: HostProfile, model: ModelShape, kv_dtype: str, threads: int
+) -> CpuKernel:
+    """By name; the default is `measured` where the host's profile has it."""
+    if kv_dtype not in KV_DTYPES:
+        raise unknown_name("CPU KV dtype", kv_dtype, KV_DTYPES)
+    chosen = name or (DEFAULT_CPU_KERNEL if host.attention is None else MEASURED)
+    if chosen == MEASURED:
+        return measured_kernel(host, model, kv_dtype, threads)
+    kernel = load_cpu_kernel(chosen)
+    if kv_dtype == "int8" and not kernel.supports_int8:
+        raise UsageError(f"CPU kernel '{kernel.name}' has no int8 KV; use apexbench or 16-bit KV")
+    return kernel
 
 
 def _threads(cpu_threads: int | None, host: HostProfile) -> int:
@@ -167,10 +203,3 @@ def _check_gpu_kv_dtype(dtype: str, gpu: GpuProfile) -> None:
         raise unknown_name("GPU KV dtype", dtype, GPU_KV_DTYPES)
     if dtype == "bf16" and not gpu.supports_bf16:
         raise UsageError(f"{gpu.name} has no bf16; use fp16 for its KV cache")
-
-
-def _check_cpu_kv_dtype(dtype: str, kernel: CpuKernel) -> None:
-    if dtype not in KV_DTYPES:
-        raise unknown_name("CPU KV dtype", dtype, KV_DTYPES)
-    if dtype == "int8" and not kernel.supports_int8:
-        raise UsageError(f"CPU kernel '{kernel.name}' has no int8 KV; use apexbench or 16-bit KV")

@@ -5,12 +5,14 @@ are named versions of the same device that override some constants: the power st
 sizes of a cloud instance family.
 """
 
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, TypeVar, get_type_hints
 
+from apexbench.engine.attention_curve import AttentionCurve
+from apexbench.engine.measured_attention import MeasuredAttention, parse_attention
 from apexbench.engine.profile_files import Constant, ProfileTable, Unit, read_tables, user_table
 from apexbench.errors import UsageError, unknown_name
 from apexbench.result import DeviceConstant
@@ -88,6 +90,7 @@ class HostProfile(Profile):
 
     `eager_*` and `captured_*` are the engine's host time per step, per row and per layer without
     and with captured graphs. The price includes the GPU where the host is a cloud instance.
+    `attention` is what `apexbench profile` measured of this project's CPU kernels there.
     """
 
     cores: Annotated[Constant, Unit("cores")]
@@ -103,11 +106,13 @@ class HostProfile(Profile):
     captured_layer_us: Micros
     paper_kernel_gb_per_s: Annotated[Constant | None, Unit("GB/s")] = None
     price_usd_per_hour: Annotated[Constant | None, Unit("USD/h")] = None
+    attention: MeasuredAttention | None = None
 
     @property
     def default_threads(self) -> int:
-        """All cores but one, which is left to the engine."""
-        return max(1, int(self.cores.value) - 1)
+        """All cores but one, which is left to the engine; no more than were measured."""
+        threads = max(1, int(self.cores.value) - 1)
+        return threads if self.attention is None else min(threads, self.attention.most_threads)
 
     def dram_bytes_per_s(self, threads: int) -> float:
         """Sustained read bandwidth of `threads` cores: min(n·bw_core, bw_socket)."""
@@ -150,23 +155,31 @@ class CpuKernel(Profile):
             raise UsageError(f"CPU kernel '{self.name}' has no {name}: use another kernel or dtype")
         return float(efficiency.value) * limit
 
+    def row_curve(self, threads: int, bytes_per_token: int) -> AttentionCurve | None:  # noqa: ARG002 - for kernels that have one
+        """Seconds per row by its length, where the kernel knows more than a rate and `row_us`."""
+        return None
+
 
 AnyProfile = TypeVar("AnyProfile", GpuProfile, HostProfile, CpuKernel)
 
 
 def load_gpu(name_or_path: str) -> GpuProfile:
     """A GPU by name ("t4", or "t4:burst" for a variant) or from a profile file of your own."""
-    return _load(GpuProfile, "gpu", name_or_path)
+    return _construct(GpuProfile, _table("gpu", name_or_path))
 
 
 def load_host(name_or_path: str) -> HostProfile:
     """A host by name ("xeon-6130x2", "g4dn.4xlarge") or from a profile file of your own."""
-    return _load(HostProfile, "host", name_or_path)
+    table = _table("host", name_or_path)
+    host = _construct(HostProfile, table)
+    if table.attention is None:
+        return host
+    return replace(host, attention=parse_attention(host.name, table.path, table.attention))
 
 
 def load_cpu_kernel(name_or_path: str) -> CpuKernel:
     """A CPU attention kernel by name ("paper", "ispc", "apexbench") or from a profile file."""
-    return _load(CpuKernel, "kernel", name_or_path)
+    return _construct(CpuKernel, _table("kernel", name_or_path))
 
 
 def list_gpus() -> tuple[GpuProfile, ...]:
@@ -192,13 +205,13 @@ def default_host(gpu: GpuProfile) -> str:
     return gpu.default_host
 
 
-def _load(cls: type[AnyProfile], role: str, name_or_path: str) -> AnyProfile:
+def _table(role: str, name_or_path: str) -> ProfileTable:
     built_in = _built_in(role)
     if name_or_path in built_in:
-        return _construct(cls, built_in[name_or_path])
+        return built_in[name_or_path]
     if ".toml" not in name_or_path:
         raise unknown_name(_ROLE_NAMES[role], name_or_path, built_in)
-    return _construct(cls, user_table(role, name_or_path))
+    return user_table(role, name_or_path)
 
 
 @cache

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
+from apexbench.engine.attention_curve import AttentionCurve
 from apexbench.engine.gemm import ACTIVATION_BYTES
 from apexbench.engine.hardware import CpuKernel, GpuProfile, HostProfile
 from apexbench.engine.models import ModelShape
@@ -14,7 +15,11 @@ PIECE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class HostOps:
-    """One model's CPU rows on one host beside one GPU. Per layer unless said otherwise."""
+    """One model's CPU rows on one host beside one GPU. Per layer unless said otherwise.
+
+    `curve` is a measured kernel's; without one a row takes `row_s` and its bytes at the kernel's
+    rate.
+    """
 
     kv_bytes_per_token_layer: int
     query_bytes: int  # q, k, v of one row, to the host
@@ -26,11 +31,15 @@ class HostOps:
     copy_bytes_per_s: dict[str, float]
     copy_latency_s: float
     piece_s: float
+    curve: AttentionCurve | None = None
 
     def attention(self, rows: int, kv_tokens: int, copy_bytes: int) -> float:
         """One job: bound by the kernel, or by host DRAM, which bulk copies share with it."""
         num_bytes = kv_tokens * self.kv_bytes_per_token_layer
-        kernel = rows * self.row_s + num_bytes / self.kernel_bytes_per_s
+        if self.curve is None:
+            kernel = rows * self.row_s + num_bytes / self.kernel_bytes_per_s
+        else:
+            kernel = self.curve.job_seconds(rows, kv_tokens) if rows else 0.0
         return max(kernel, (num_bytes + copy_bytes) / self.dram_bytes_per_s)
 
     def send(self, rows: int) -> float:
@@ -60,8 +69,9 @@ def host_ops(
 ) -> HostOps:
     """The CPU side of `model` with `threads` worker threads."""
     rate = kernel.bytes_per_s(host, threads, is_gqa=model.is_gqa, dtype=cpu_kv_dtype)
+    bytes_per_token = model.kv_bytes_per_token_layer(cpu_kv_dtype)
     return HostOps(
-        kv_bytes_per_token_layer=model.kv_bytes_per_token_layer(cpu_kv_dtype),
+        kv_bytes_per_token_layer=bytes_per_token,
         query_bytes=ACTIVATION_BYTES * (model.q_size + 2 * model.kv_size),
         output_bytes=ACTIVATION_BYTES * model.q_size,
         kernel_bytes_per_s=rate,
@@ -74,10 +84,11 @@ def host_ops(
         },
         copy_latency_s=gpu.pcie_latency_us.value * 1e-6,
         piece_s=gpu.pcie_piece_us.value * 1e-6,
+        curve=kernel.row_curve(threads, bytes_per_token),
     )
 
 
 def at_stated_rate(ops: HostOps, bytes_per_s: float) -> HostOps:
     """The same with CPU attention at that rate, which is taken to be within the host's reach."""
     reach = max(bytes_per_s, ops.dram_bytes_per_s)
-    return replace(ops, kernel_bytes_per_s=bytes_per_s, dram_bytes_per_s=reach)
+    return replace(ops, kernel_bytes_per_s=bytes_per_s, dram_bytes_per_s=reach, curve=None)

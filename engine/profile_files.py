@@ -14,6 +14,8 @@ from apexbench.result import Kind
 KINDS: tuple[str, ...] = get_args(Kind)
 _CONSTANT_KEYS = ("value", "unit", "kind", "sigma", "source")
 _FILE_KEYS = ("role", "constants", "variants")
+# What `apexbench profile` adds to the file of a host; the last two are for people and other tools.
+_MEASURED_KEYS = ("attention", "circumstances", "measurements")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,16 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProfileTable:
-    """The raw keys of one profile, variants resolved; `path` is what errors name."""
+    """The raw keys of one profile, variants resolved; `path` is what errors name.
+
+    `attention` is what a measured host says of its CPU kernels, None for all other profiles.
+    """
 
     path: Path
     name: str
     plain: Mapping[str, object]
     constants: Mapping[str, object]
+    attention: object = None
 
     def error(self, key: str, what: str) -> InputError:
         return InputError(f"profile '{self.path}', {self.name}: key '{key}' {what}")
@@ -99,17 +105,19 @@ def read_tables(role: str, file: Traversable, path: Path) -> dict[str, ProfileTa
     data = _parse(file, path)
     if data.get("role") != role:
         raise InputError(f"profile '{path}' has role {data.get('role')!r}; expected {role!r}")
-    plain = {key: value for key, value in data.items() if key not in _FILE_KEYS}
+    known = (*_FILE_KEYS, *_MEASURED_KEYS) if role == "host" else _FILE_KEYS
+    plain = {key: value for key, value in data.items() if key not in known}
     constants = _table(data, "constants", path)
+    attention = data.get("attention") if role == "host" else None
     tables = {}
     if "name" in plain:
         name = str(plain.pop("name"))
-        tables[name] = ProfileTable(path, name, plain, constants)
+        tables[name] = ProfileTable(path, name, plain, constants, attention)
     for name, variant in _table(data, "variants", path).items():
         own = _table({name: variant}, name, path)
         own_plain = {key: value for key, value in own.items() if key != "constants"}
         merged = {**constants, **_table(own, "constants", path)}
-        tables[name] = ProfileTable(path, name, {**plain, **own_plain}, merged)
+        tables[name] = ProfileTable(path, name, {**plain, **own_plain}, merged, attention)
     return tables
 
 

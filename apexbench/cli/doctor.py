@@ -199,6 +199,20 @@ def check_cpu_kernels() -> Finding:
     return Finding("cpu kernels", "ok" if state.is_compiled else "note", state.detail)
 
 
+def check_quiet() -> Finding:
+    """Whether nobody else uses the machine: what is measured on a busy one is void."""
+    try:
+        from apexbench.engine.executors.profiling.quiet import quietness
+
+        found = quietness()
+    except ImportError as error:  # a required package is missing: said above
+        return Finding("quiet", "note", f"unknown: {error}")
+    if found.reason is not None:
+        cure = "the simulator does not mind; before measuring, end other programs or wait a minute"
+        return Finding("quiet", "note", f"no, {found.reason}", cure)
+    return Finding("quiet", "ok", "quiet enough to be measured")
+
+
 def check_browser() -> Finding:
     """What the tests of the HTML report drive."""
     tools = ("chromium", "chromedriver")
@@ -250,6 +264,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_huge_pages,
     check_compiler,
     check_cpu_kernels,
+    check_quiet,
     check_browser,
     check_torch,
     check_cuda,

@@ -41,7 +41,7 @@ RESOURCES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "cpu_attention": (
         (
             *("host.core_gb_per_s", "host.dram_peak_gb_per_s", "host.paper_kernel_gb_per_s"),
-            *("cpu_kernel.core_gb_per_s", STATED_RATE),
+            *("cpu_kernel.core_gb_per_s", "cpu_kernel.gb_per_s", STATED_RATE),
         ),
         _CPU_TIME,
     ),
@@ -139,4 +139,5 @@ def host_byte_counter(machine: Machine) -> HostOps:
         copy_bytes_per_s={"h2d": 1.0, "d2h": 1.0},
         copy_latency_s=0.0,
         piece_s=0.0,
+        curve=None,
     )

@@ -17,12 +17,12 @@ from torch import Tensor
 from apexbench.cpu_kernels import KvCache, Pool
 from apexbench.cpu_kernels.geometry import KvDtype
 from apexbench.engine.clock import WallClock
-from apexbench.engine.executors.cpu.hand_over import hand_over_seconds
 from apexbench.engine.executors.cpu.host_rows import HostLane, HostRows
 from apexbench.engine.executors.cpu.kv import GpuPool, HostPool
 from apexbench.engine.executors.cpu.opening import Threading, geometry_of, pin_gpu_lane
 from apexbench.engine.executors.cpu.rows import batch_of
 from apexbench.engine.executors.cpu.sequences import Sequences, random_prompt
+from apexbench.engine.executors.threads.hand_over import hand_over_seconds
 from apexbench.engine.measured_costs import MeasuredCosts, MeasuredTimes, Points
 from apexbench.engine.model.attention import PagedAttention
 from apexbench.engine.model.decoder import Decoder

@@ -1,0 +1,1 @@
+"""Measures this host for its device profile; fits nothing and writes nothing."""
