@@ -27,7 +27,7 @@ LIBRARY = FOLDER / LIBRARY_NAME
 COMPILERS = ("cc", "gcc", "clang")
 # No -march, no -ffast-math: what the library may use is decided when it is loaded. Contraction off:
 # a multiplication and an addition become one instruction only where the source says so.
-FLAGS = ("-std=c11", "-O3", "-g", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-pthread")
+FLAGS = ("-std=c11", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-pthread")
 WARNINGS = (
     *("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion"),
     *("-Wmissing-prototypes", "-Wvla", "-Werror"),

@@ -15,6 +15,7 @@ from apexbench.cpu_kernels.bench import page
 from apexbench.cpu_kernels.bench.calls import open_calls
 from apexbench.cpu_kernels.bench.document import SCHEMA_VERSION, Findings
 from apexbench.cpu_kernels.bench.machine import describe_machine
+from apexbench.cpu_kernels.bench.peers.contest import choose_peers
 from apexbench.cpu_kernels.bench.run import SECTIONS, Wishes, begin, choose_threads, measure
 from apexbench.cpu_kernels.bench.scope import DEFAULT, FULL, QUICK, Scope
 from apexbench.cpu_kernels.bench.table import TABLE_DTYPES, attention_table
@@ -111,6 +112,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     for name, what in (("isa", "levels"), ("dtypes", "KV dtypes"), ("sections", "sections")):
         parser.add_argument(f"--{name}", default="", metavar="A,B", help=f"only these {what}")
+    parser.add_argument(
+        "--peers", default="", metavar="A,B", help="only peers with one of these in their name"
+    )
     parser.add_argument("--threads", default="", metavar="1,2", help="numbers of worker threads")
     parser.add_argument("--repeats", type=int, help="interleaved repeats, at least 5")
     options = parser.parse_args(arguments)
@@ -182,6 +186,9 @@ def _scope(options: argparse.Namespace) -> Scope:
     scope = QUICK if options.quick else FULL if options.full else DEFAULT
     if options.kv_dtypes:
         scope = replace(scope, kv_dtypes=options.kv_dtypes)
+    peers = _names(options.peers)
+    choose_peers(peers)
+    scope = replace(scope, peers=peers)
     if options.repeats is not None:
         scope = replace(scope, num_repeats=options.repeats)
     return scope.checked()

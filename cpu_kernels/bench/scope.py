@@ -61,6 +61,8 @@ class Scope:
     peer_dtypes: tuple[PeerDtype, ...]
     # Also those that take minutes: to compile, or to run where they read 0.5 GB/s.
     has_slow_peers: bool
+    # Only peers with one of these in their name; empty: all.
+    peers: tuple[str, ...] = ()
     # No measurement begins later than this after the start; what is missing then is said.
     budget_s: float | None = None
 

@@ -1,268 +1,22 @@
-/* attend() of one SIMD level: walks a piece's blocks and hands strips of tiles to attend_tile.h.
+/* attend() of one SIMD level: walks a piece's blocks, hands strips of their tiles on.
  *
  * Included after a simd_*.h by a file that then defines its table with ATTEND_FUNCTION.
  */
 #ifndef APX_ATTEND_TEMPLATE_H
 #define APX_ATTEND_TEMPLATE_H
 
+#include <math.h>
 #include <string.h>
 
-#include "attend_tile.h"
+#include "attend_kinds.h"
+#include "attend_query.h"
 #include "finish.h"
 #include "reference.h"
-
-/* ------------------------------------------------- one strip, by dtype and group */
-
-/* Calls TWO(lane) for the stripes of 32 lanes in [begin, end) of `all`, ONE(lane) for a stripe of 16
- * and where only the first 16 lanes are wanted. */
-#define OVER_STRIPES(begin, end, all, TWO, ONE)                                                    \
-    for (int32_t lane_ = (begin) / APX_STRIPE * APX_STRIPE; lane_ < (end); lane_ += APX_STRIPE) {  \
-        if ((end) - lane_ > APX_LANES && (all) - lane_ > APX_LANES) {                              \
-            TWO(lane_);                                                                            \
-        } else {                                                                                   \
-            ONE(lane_);                                                                            \
-        }                                                                                          \
-    }
-
-/* A stripe of 32 at once where its sums fit the registers, else in halves. */
-SIMD_INLINE void strip_floats(const int32_t dtype, const int group, const strip *s)
-{
-    const int32_t dim = s->shape->head_dim, left = s->shape->block_size - s->slot;
-    const int fits = group * 2 <= SIMD_MAX_ACC;
-#define TWO(i)                                                                                     \
-    if (fits) scores_wide(dtype, group, 2, s, i, 0);                                               \
-    else { scores_wide(dtype, group, 1, s, i, 0); scores_wide(dtype, group, 1, s, i, 1); }
-#define ONE(i) scores_wide(dtype, group, 1, s, i, 0)
-    OVER_STRIPES(s->begin, s->end, left, TWO, ONE)
-#undef TWO
-#undef ONE
-#define TWO(i)                                                                                     \
-    if (fits) values_wide(dtype, group, 2, s, i, 0);                                               \
-    else { values_wide(dtype, group, 1, s, i, 0); values_wide(dtype, group, 1, s, i, 1); }
-#define ONE(i) values_wide(dtype, group, 1, s, i, 0)
-    OVER_STRIPES(0, dim, dim, TWO, ONE)
-#undef TWO
-#undef ONE
-}
-
-#ifdef SIMD_HAS_BF16
-SIMD_INLINE void strip_bf16(const int two, const int group, const strip *s)
-{
-    const int32_t dim = s->shape->head_dim, left = s->shape->block_size - s->slot;
-#define TWO(i) scores_bf16_wide(two, group, 2, s, i)
-#define ONE(i) scores_bf16_wide(two, group, 1, s, i)
-    OVER_STRIPES(s->begin, s->end, left, TWO, ONE)
-#undef TWO
-#undef ONE
-#define TWO(i) values_bf16_wide(group, 2, s, i)
-#define ONE(i) values_bf16_wide(group, 1, s, i)
-    OVER_STRIPES(0, dim, dim, TWO, ONE)
-#undef TWO
-#undef ONE
-}
-#endif
-
-/* Two sets of sums, hi and lo: more than half the registers' query heads take a stripe in halves. */
-SIMD_INLINE void strip_i8(const int group, const strip *s)
-{
-    const int32_t dim = s->shape->head_dim, left = s->shape->block_size - s->slot;
-    const int fits = group * 4 <= SIMD_MAX_ACC;
-    float unit[SIMD_MAX_GROUP];
-    int32_t offset[SIMD_MAX_GROUP];
-#define TWO(i)                                                                                     \
-    if (fits) scores_i8_wide(group, 2, s, i, 0);                                                   \
-    else { scores_i8_wide(group, 1, s, i, 0); scores_i8_wide(group, 1, s, i, 1); }
-#define ONE(i) scores_i8_wide(group, 1, s, i, 0)
-    OVER_STRIPES(s->begin, s->end, left, TWO, ONE)
-#undef TWO
-#undef ONE
-    weights_to_digits(group, s, unit, offset);
-#define TWO(i)                                                                                     \
-    if (fits) values_i8_wide(group, 2, s, i, 0, unit, offset);                              \
-    else {                                                                                         \
-        values_i8_wide(group, 1, s, i, 0, unit, offset);                                    \
-        values_i8_wide(group, 1, s, i, 1, unit, offset);                                    \
-    }
-#define ONE(i) values_i8_wide(group, 1, s, i, 0, unit, offset)
-    OVER_STRIPES(0, dim, dim, TWO, ONE)
-#undef TWO
-#undef ONE
-}
-
-typedef void (*strip_function)(const strip *);
-
-#define STRIP(name, group, call)                                                                   \
-    static __attribute__((noinline)) void name##_##group(const strip *s) { call; }
-#define STRIPS_4(name, CALL)                                                                       \
-    STRIP(name, 1, CALL(1)) STRIP(name, 2, CALL(2)) STRIP(name, 3, CALL(3)) STRIP(name, 4, CALL(4))
-#define NAMES_4(name) name##_1, name##_2, name##_3, name##_4
-
-#define CALL_F32(group) strip_floats(APX_F32, group, s)
-#define CALL_F16(group) strip_floats(APX_F16, group, s)
-#define CALL_F8(group) strip_floats(APX_F8E4M3, group, s)
-#define CALL_I8(group) strip_i8(group, s)
-#ifdef SIMD_HAS_BF16
-#define CALL_BF16(group) strip_bf16(0, group, s)
-#define CALL_BF16_TWO(group) strip_bf16(1, group, s)
-#else
-#define CALL_BF16(group) strip_floats(APX_BF16, group, s)
-#endif
-
-/* Groups of 5 to 7 go as two of 3 or 4: each function costs a second of compile time. */
-#ifdef SIMD_HAS_GROUP_8
-#define STRIPS(name, CALL) STRIPS_4(name, CALL) STRIP(name, 8, CALL(8))
-#define NAMES(name) NAMES_4(name), [7] = name##_8
-#else
-#define STRIPS(name, CALL) STRIPS_4(name, CALL)
-#define NAMES(name) NAMES_4(name)
-#endif
-
-STRIPS(strip_f32, CALL_F32)
-STRIPS(strip_f16, CALL_F16)
-STRIPS(strip_bf16, CALL_BF16)
-STRIPS_4(strip_i8, CALL_I8) /* twice the sums: never more than four heads */
-STRIPS(strip_f8, CALL_F8)
-#ifdef SIMD_HAS_BF16
-STRIPS(strip_bf16_two, CALL_BF16_TWO)
-#endif
-
-enum { BF16_TWO_TERMS = APX_F8E4M3 + 1 }; /* bf16 KV with q as hi + lo, after the dtypes */
-
-static const strip_function strip_functions[][SIMD_MAX_GROUP] = {
-    [APX_F32] = {NAMES(strip_f32)},   [APX_F16] = {NAMES(strip_f16)},
-    [APX_BF16] = {NAMES(strip_bf16)}, [APX_I8] = {NAMES_4(strip_i8)},
-    [APX_F8E4M3] = {NAMES(strip_f8)},
-#ifdef SIMD_HAS_BF16
-    [BF16_TWO_TERMS] = {NAMES(strip_bf16_two)},
-#endif
-};
-
-/* ------------------------------------------------- q, as the strips want it */
-
-typedef struct attend_scratch {
-    float *q;         /* [heads][Q_STRIDE] */
-    float *q_scale;   /* [heads] */
-    int32_t *q_sum;   /* [heads] */
-    float *base;      /* [heads] */
-    float *limit;     /* [heads] */
-    float *sums;      /* [heads][16] */
-    float *p;         /* [SIMD_MAX_GROUP][P_STRIDE] */
-    uint16_t *p_bf16; /* [SIMD_MAX_GROUP][2 * P_STRIDE] */
-    int8_t *p_digits; /* [SIMD_MAX_GROUP][4 * P_STRIDE] */
-} attend_scratch;
-
-static attend_scratch divide_scratch(const apx_shape *shape, void *memory)
-{
-    const size_t heads = (size_t)shape->num_kv_heads * (size_t)shape->group;
-    const size_t small = (heads * sizeof(float) + APX_LINE - 1) / APX_LINE * APX_LINE;
-    uint8_t *at = memory;
-    attend_scratch parts;
-    parts.p = (float *)(void *)at;
-    at += SIMD_MAX_GROUP * P_STRIDE * sizeof(float);
-    parts.p_bf16 = (uint16_t *)(void *)at;
-    at += SIMD_MAX_GROUP * 2 * P_STRIDE * sizeof(uint16_t);
-    parts.p_digits = (int8_t *)at;
-    at += SIMD_MAX_GROUP * 4 * P_STRIDE;
-    parts.q_scale = (float *)(void *)at;
-    at += small;
-    parts.q_sum = (int32_t *)(void *)at;
-    at += small;
-    parts.base = (float *)(void *)at;
-    at += small;
-    parts.limit = (float *)(void *)at;
-    at += small;
-    parts.sums = (float *)(void *)at;
-    at += heads * APX_LANES * sizeof(float);
-    parts.q = (float *)(void *)at;
-    return parts;
-}
-
-/* Sixteen values of q as floats. */
-static v16 load_q(const void *q, int32_t dtype, ptrdiff_t i)
-{
-    if (dtype == APX_F32) return v_load((const float *)q + i);
-    const uint16_t *words = (const uint16_t *)q + i;
-    return dtype == APX_F16 ? v_load_f16(words) : v_load_bf16(words);
-}
-
-static void q_to_floats(const void *q, int32_t q_dtype, int32_t dim, float factor, float *out)
-{
-    for (int32_t c = 0; c < dim; c += APX_LANES)
-        v_store(out + c, v_mul(load_q(q, q_dtype, c), v_all(factor)));
-}
-
-#ifdef SIMD_HAS_BF16
-/* q = hi + lo, both bf16; an infinite hi has no rest. With q of bf16 nobody reads lo. */
-static void q_to_bf16(const void *q, int32_t q_dtype, int32_t dim, float *out)
-{
-    if (q_dtype == APX_BF16) {
-        memcpy(out, q, (size_t)dim * sizeof(uint16_t));
-        return;
-    }
-    uint16_t *hi = (uint16_t *)(void *)out, *lo = hi + Q_STRIDE;
-    for (int32_t c = 0; c < dim; c += APX_LANES) {
-        v16 x = load_q(q, q_dtype, c), rounded = v_round_bf16(x);
-        v_store_bf16(hi + c, x);
-        v_store_bf16(lo + c, v_finite_or_zero(v_sub(x, rounded)));
-    }
-}
-#endif
-
-/* q = step * (128 * hi + lo); the step is NaN where an element is not finite. */
-static float q_to_digits(const void *q, int32_t q_dtype, int32_t dim, float *out, int32_t *sum)
-{
-    int8_t *hi = (int8_t *)(void *)out, *lo = hi + Q_STRIDE;
-    v16 most = v_zero(), taint = v_zero();
-    i16 total = i_zero();
-    for (int32_t c = 0; c < dim; c += APX_LANES) {
-        v16 x = load_q(q, q_dtype, c);
-        most = v_max(v_abs(x), most);
-        taint = v_fma(x, v_zero(), taint); /* NaN if any is infinite or NaN */
-    }
-    float step = v_max_across(most) / DIGIT_RANGE;
-    step = step > FLT_MIN ? step : FLT_MIN;
-    for (int32_t c = 0; c < dim; c += APX_LANES) {
-        /* v_max: a NaN becomes a small number, not one that overflows; `taint` keeps it */
-        v16 steps = v_max(v_mul(load_q(q, q_dtype, c), v_all(1.0f / step)), v_all(-DIGIT_RANGE));
-        i16 n = i_round(steps);
-        i16 high = i_over_128(i_add(n, i_all(64)));
-        i_store_bytes(hi + c, high);
-        i_store_bytes(lo + c, i_sub(n, i_times_128(high)));
-        total = i_add(total, n);
-    }
-    *sum = i_sum_across(total);
-    return step + v_sum_across(taint);
-}
-
-static void prepare_q(const apx_shape *shape, const apx_piece *piece, const attend_scratch *to)
-{
-    const int32_t dim = shape->head_dim;
-    const int32_t first = piece->head_begin * shape->group;
-    const int32_t count = (piece->head_end - piece->head_begin) * shape->group;
-    const float factor = piece->softmax_scale * APX_LOG2_E;
-    const uint8_t *q = (const uint8_t *)piece->q;
-    const ptrdiff_t bytes = (ptrdiff_t)dim * apx_element_bytes(piece->q_dtype);
-    for (int32_t h = 0; h < count; h++) {
-        const void *row = q + (first + h) * bytes;
-        float *out = to->q + (ptrdiff_t)h * Q_STRIDE;
-        to->q_scale[h] = factor;
-        if (shape->kv_dtype == APX_I8)
-            to->q_scale[h] *= q_to_digits(row, piece->q_dtype, dim, out, &to->q_sum[h]);
-#ifdef SIMD_HAS_BF16
-        else if (shape->kv_dtype == APX_BF16)
-            q_to_bf16(row, piece->q_dtype, dim, out);
-#endif
-        else
-            q_to_floats(row, piece->q_dtype, dim,
-                        shape->kv_dtype == APX_F8E4M3 ? factor * SIMD_F8_SCALE : factor, out);
-    }
-}
-
-/* ------------------------------------------------- the walk over blocks, heads and strips */
 
 typedef struct walk {
     const apx_shape *shape;
     const apx_piece *piece;
+    int32_t last; /* number of the piece's last block */
     apx_state state;
     attend_scratch scratch;
     const strip_function *functions;
@@ -288,6 +42,7 @@ static void attend_group(const walk *w, strip *s, int32_t kv_head)
         s->sums = w->scratch.sums + (ptrdiff_t)h * APX_LANES;
         s->acc = w->state.acc + (ptrdiff_t)h * w->shape->head_dim;
         w->functions[to - from - 1](s);
+        s->memory.distance = 0; /* the next part reads the same lines */
     }
 }
 
@@ -298,6 +53,9 @@ static void attend_tile(const walk *w, const uint8_t *tile, int32_t kv_head, int
     const apx_shape *shape = w->shape;
     const uint8_t *k = tile + 2 * shape->scale_bytes, *v = k + shape->kv_bytes;
     const int32_t scale_bytes = apx_element_bytes(shape->scale_dtype);
+    const uint8_t *next_scales = ahead(&memory, tile);
+    for (ptrdiff_t i = 0; memory.distance > 0 && i < 2 * shape->scale_bytes; i += APX_LINE)
+        v_prefetch(next_scales + i);
     for (int32_t at = begin / STRIP_TOKENS * STRIP_TOKENS; at < end; at += STRIP_TOKENS) {
         strip s = {
             .shape = shape,
@@ -317,22 +75,83 @@ static void attend_tile(const walk *w, const uint8_t *tile, int32_t kv_head, int
     }
 }
 
-/* All heads of block number `index` of the row: one run of memory. */
-static void attend_block(const walk *w, int32_t index, int32_t last_index)
+static const uint8_t *tile_of(const walk *w, int32_t index, int32_t head)
+{
+    const int64_t block = w->piece->blocks[index];
+    return w->piece->layer + block * w->shape->block_bytes + head * w->shape->tile_bytes;
+}
+
+/* The run that a tile of block `index` belongs to. One block: the tiles of all heads are a run, the
+ * next block's follow. Several, [first, last]: each tile is a run, followed by the same head's in
+ * the next block, or by the next head's. */
+static run run_of(const walk *w, int32_t index, int32_t head, int32_t first, int32_t last)
 {
     const apx_piece *piece = w->piece;
-    const apx_shape *shape = w->shape;
-    const int32_t size = shape->block_size;
-    const uint8_t *block = piece->layer + piece->blocks[index] * shape->block_bytes;
-    const ptrdiff_t from = piece->head_begin * shape->tile_bytes;
-    const int32_t begin = piece->token_begin - index * size, end = piece->token_end - index * size;
-    run memory = {block + piece->head_end * shape->tile_bytes, -w->distance, w->distance};
-    if (index < last_index)
-        memory.jump =
-            piece->layer + piece->blocks[index + 1] * shape->block_bytes + from - memory.end;
+    const uint8_t *next = NULL;
+    run memory = {.distance = w->distance};
+    if (first == last) {
+        memory.end = tile_of(w, index, piece->head_end);
+    } else {
+        memory.end = tile_of(w, index, head + 1);
+        if (memory.distance > w->shape->tile_bytes) memory.distance = w->shape->tile_bytes;
+        if (index < last) next = tile_of(w, index + 1, head);
+        else if (head + 1 < piece->head_end) next = tile_of(w, first, head + 1);
+    }
+    if (next == NULL && last < w->last) next = tile_of(w, last + 1, piece->head_begin);
+    memory.jump = next != NULL ? next - memory.end : -memory.distance;
+    return memory;
+}
+
+static void poll_after(const walk *w, int32_t head, int32_t index)
+{
+    const bool is_end = head + 1 == w->piece->head_end && index == w->last;
+    if (w->piece->poll != NULL && !is_end) w->piece->poll(w->piece->poll_context);
+}
+
+/* Blocks number [first, last] of the row, head by head; polls after as many tiles as a block has. */
+static void attend_blocks(const walk *w, int32_t first, int32_t last)
+{
+    const apx_piece *piece = w->piece;
+    const int32_t size = w->shape->block_size;
+    run memory = run_of(w, first, piece->head_begin, first, last);
+    int32_t num_tiles = 0;
     for (int32_t head = piece->head_begin; head < piece->head_end; head++)
-        attend_tile(w, block + head * shape->tile_bytes, head, begin > 0 ? begin : 0,
-                    end < size ? end : size, memory);
+        for (int32_t index = first; index <= last; index++) {
+            const int32_t begin = piece->token_begin - index * size;
+            const int32_t end = piece->token_end - index * size;
+            if (first < last) memory = run_of(w, index, head, first, last);
+            attend_tile(w, tile_of(w, index, head), head, begin > 0 ? begin : 0,
+                        end < size ? end : size, memory);
+            if (++num_tiles % (piece->head_end - piece->head_begin) == 0)
+                poll_after(w, head, index);
+        }
+}
+
+/* Blocks that are walked head by head, so that what a group of heads adds to is not fetched anew
+ * for every few tokens. Not where the hardware runs ahead by itself: it wants long runs. */
+static int32_t blocks_together(const walk *w)
+{
+    const bool is_split = w->shape->group > 1 && w->distance > 0;
+    const int32_t count = STRIP_TOKENS / w->shape->block_size;
+    return is_split && count > 1 ? count : 1;
+}
+
+/* 512-bit multiply-adds, or what takes as long, on a line of K or V. */
+static int32_t line_work(const apx_shape *shape)
+{
+    switch (shape->kv_dtype) {
+    case APX_F32: return shape->group;
+#ifdef SIMD_HAS_BF16
+    case APX_BF16: return shape->group;
+#endif
+#ifdef SIMD_HAS_VNNI
+    case APX_I8: return 2 * shape->group; /* two digits */
+#else
+    case APX_I8: return 6 * shape->group; /* of three instructions each */
+#endif
+    case APX_F8E4M3: return 4 * (shape->group + 2); /* with four conversions of two */
+    default: return 2 * (shape->group + 1);         /* with two conversions */
+    }
 }
 
 static strip_function const *functions_for(const apx_shape *shape, int32_t q_dtype)
@@ -354,10 +173,10 @@ static void attend(const apx_shape *shape, const apx_piece *piece, apx_state sta
     const int32_t heads = (piece->head_end - piece->head_begin) * shape->group;
     const int32_t first = piece->token_begin / shape->block_size;
     const int32_t last = (piece->token_end - 1) / shape->block_size;
-    walk w = {shape, piece, state, divide_scratch(shape, scratch),
+    walk w = {shape, piece, last, state, divide_scratch(shape, scratch),
               functions_for(shape, piece->q_dtype),
               shape->kv_dtype == APX_I8 ? SIMD_MAX_GROUP_I8 : SIMD_MAX_GROUP,
-              apx_prefetch_bytes(shape->group)};
+              apx_prefetch_bytes(shape, line_work(shape))};
     for (int32_t h = 0; h < heads; h++) {
         w.scratch.base[h] = 0.0f;
         w.scratch.limit[h] = -INFINITY;
@@ -365,9 +184,10 @@ static void attend(const apx_shape *shape, const apx_piece *piece, apx_state sta
     memset(w.scratch.sums, 0, (size_t)heads * APX_LANES * sizeof(float));
     memset(state.acc, 0, (size_t)heads * (size_t)shape->head_dim * sizeof(float));
     prepare_q(shape, piece, &w.scratch);
-    for (int32_t index = first; index <= last; index++) {
-        attend_block(&w, index, last);
-        if (piece->poll != NULL && index < last) piece->poll(piece->poll_context);
+    const int32_t together = blocks_together(&w);
+    for (int32_t index = first; index <= last; index += together) {
+        const int32_t until = last - index < together ? last : index + together - 1;
+        attend_blocks(&w, index, until);
     }
     for (int32_t h = 0; h < heads; h++) {
         const float sum = v_sum_across(v_load(w.scratch.sums + (ptrdiff_t)h * APX_LANES));

@@ -57,10 +57,11 @@ typedef struct apx_kernels {
 /* Largest over all levels. */
 int64_t apx_scratch_bytes(const apx_shape *shape);
 
-/* How far ahead of its reads attend() asks for lines, in bytes; 0: not at all. By CPU and by how
- * many query heads share a line, that is, how much arithmetic it takes.
- * APEXBENCH_PREFETCH_BYTES overrides both; what is not a number up to 2^20 is ignored. */
-ptrdiff_t apx_prefetch_bytes(int32_t group);
+/* How far ahead of its reads attend() asks for lines, in bytes; 0: for each just before it is read,
+ * which leaves running ahead to the hardware. By CPU, shape and arithmetic: `line_work` 512-bit
+ * multiply-adds on each line.
+ * APEXBENCH_PREFETCH_BYTES overrides all; what is not a number up to 2^20 is ignored. */
+ptrdiff_t apx_prefetch_bytes(const apx_shape *shape, int32_t line_work);
 
 /* NULL where this build has no such level. */
 const apx_kernels *apx_kernels_reference(void);

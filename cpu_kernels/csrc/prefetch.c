@@ -1,4 +1,4 @@
-/* How far ahead the kernels ask for memory: by CPU, or as APEXBENCH_PREFETCH_BYTES says. */
+/* How far ahead the kernels ask for memory: by CPU and shape, or as APEXBENCH_PREFETCH_BYTES says. */
 #include <stdlib.h>
 
 #include "kernels.h"
@@ -11,11 +11,12 @@ enum {
     FAR_ENOUGH = 8192, /* hides DRAM's latency and is a small part of a second-level cache */
     FARTHEST = 1 << 20,
     AMD_ZEN_3_AND_4 = 0x19,
+    LONG_TILE = 64, /* tokens */
+    SHORT_WORK = 4, /* multiply-adds per line; one per cycle, a line takes 7 to 8 cycles to come */
 };
 
-/* With one query head per line Zen 4 runs far enough ahead of its own reads, and asking by hand
- * only halves what its prefetchers fetch by themselves; with more heads it does not. */
-static ptrdiff_t single_distance = FAR_ENOUGH, group_distance = FAR_ENOUGH;
+static ptrdiff_t distance = FAR_ENOUGH;
+static bool is_chosen_by_shape = false;
 
 #if defined(__x86_64__)
 static bool is_zen_3_or_4(void)
@@ -33,14 +34,23 @@ __attribute__((constructor)) static void choose_distance(void)
 {
     const char *wish = getenv("APEXBENCH_PREFETCH_BYTES");
     char *end = NULL;
-    if (is_zen_3_or_4()) single_distance = 0;
+    is_chosen_by_shape = is_zen_3_or_4();
     if (wish == NULL || *wish == '\0') return;
     long bytes = strtol(wish, &end, 10);
     if (*end != '\0' || bytes < 0 || bytes > FARTHEST) return;
-    single_distance = group_distance = bytes / APX_LINE * APX_LINE;
+    is_chosen_by_shape = false;
+    distance = bytes / APX_LINE * APX_LINE;
 }
 
-ptrdiff_t apx_prefetch_bytes(int32_t group)
+/* Zen 4's own prefetchers read faster than it can be asked to, as long as the core keeps up with
+ * them: little arithmetic per line, and tiles long enough that the state of a group of heads, which
+ * is fetched for each tile, is little beside it. */
+static bool runs_ahead_by_itself(const apx_shape *shape, int32_t line_work)
 {
-    return group == 1 ? single_distance : group_distance;
+    return shape->group == 1 || line_work * LONG_TILE <= SHORT_WORK * shape->block_size;
+}
+
+ptrdiff_t apx_prefetch_bytes(const apx_shape *shape, int32_t line_work)
+{
+    return is_chosen_by_shape && runs_ahead_by_itself(shape, line_work) ? 0 : distance;
 }

@@ -147,6 +147,10 @@ SIMD_INLINE v16 v_round_bf16(v16 x)
     __m256i words = (__m256i)_mm512_cvtneps_pbh(x);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16));
 }
+SIMD_INLINE v16 v_all_bf16(uint16_t x)
+{
+    return _mm512_castsi512_ps(_mm512_set1_epi32((int32_t)((uint32_t)x << 16)));
+}
 SIMD_INLINE void v_store_bf16(uint16_t *p, v16 x)
 {
     _mm256_storeu_si256((__m256i *)(void *)p, (__m256i)_mm512_cvtneps_pbh(x));

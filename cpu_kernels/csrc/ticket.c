@@ -51,6 +51,16 @@ static apx_slot *slot_of(const apx_pool *pool, apx_ticket ticket, uint32_t *word
     return &pool->slots[index];
 }
 
+/* The same, or why there is none. */
+static apx_status find_slot(const apx_pool *pool, apx_ticket ticket, apx_slot **slot, uint32_t *word)
+{
+    apx_status status = apx_check_pool(pool);
+    if (status != APX_OK)
+        return status;
+    *slot = slot_of(pool, ticket, word);
+    return *slot == NULL ? refuse_ticket() : APX_OK;
+}
+
 /* How a submission that is no longer in flight ended. */
 static apx_status outcome(const apx_slot *slot, uint32_t word)
 {
@@ -111,12 +121,10 @@ static apx_status wait_for(const apx_pool *pool, apx_slot *slot, uint32_t word, 
 apx_status apx_wait(apx_pool *pool, apx_ticket ticket, int64_t timeout_ns)
 {
     uint32_t word;
-    apx_status status = apx_check_pool(pool);
+    apx_slot *slot;
+    apx_status status = find_slot(pool, ticket, &slot, &word);
     if (status != APX_OK)
         return status;
-    apx_slot *slot = slot_of(pool, ticket, &word);
-    if (slot == NULL)
-        return refuse_ticket();
     if (atomic_load(&slot->word) != word)
         return outcome(slot, word);
     /* apx_pool_destroy waits until nobody is inside. */
@@ -138,12 +146,10 @@ bool apx_done(apx_pool *pool, apx_ticket ticket)
 apx_status apx_cancel(apx_pool *pool, apx_ticket ticket)
 {
     uint32_t word;
-    apx_status status = apx_check_pool(pool);
+    apx_slot *slot;
+    apx_status status = find_slot(pool, ticket, &slot, &word);
     if (status != APX_OK)
         return status;
-    apx_slot *slot = slot_of(pool, ticket, &word);
-    if (slot == NULL)
-        return refuse_ticket();
     if (!apx_cancel_slot(slot, word))
         return apx_fail(APX_E_BUSY, "the ticket has begun or is done");
     apx_finish_slot(slot, true);

@@ -2,7 +2,7 @@
 
 import importlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from apexbench.cpu_kernels.bench.calls import on_cpus, touched_bytes
@@ -13,7 +13,7 @@ from apexbench.cpu_kernels.bench.scope import MAIN_BATCH, MAIN_CONTEXT, PeerDtyp
 from apexbench.cpu_kernels.bench.speed import Row, row_of
 from apexbench.cpu_kernels.bench.workbench import Workbench
 from apexbench.cpu_kernels.memory import available_bytes
-from apexbench.errors import InputError
+from apexbench.errors import InputError, unknown_name
 
 # Name -> module, class. Loaded when their turn comes: none of them is needed.
 PEERS = {
@@ -27,8 +27,20 @@ PEERS = {
 }
 SLOW_PEERS = ("torch SDPA", "torch flex")
 PEER_GROUPS = (1, 4)
-OUR_BLOCKS = (16, 64)
+OUR_BLOCKS = (16, 32, 64)
 ONE_CORE = 1
+
+
+def choose_peers(wished: Sequence[str]) -> list[str]:
+    """Peers with one of the wished parts in their name, case aside; all when nothing is wished.
+
+    Raises UsageError for a part that no name has.
+    """
+    for part in wished:
+        if not any(part.lower() in name.lower() for name in PEERS):
+            raise unknown_name("peer", part, PEERS)
+    parts = [part.lower() for part in wished] or [""]
+    return [name for name in PEERS if any(part in name.lower() for part in parts)]
 
 
 class PeerContestant:
@@ -93,7 +105,8 @@ def _open_peers(
     bench: Workbench, case: PeerCase, cpus: list[int]
 ) -> tuple[list[PeerContestant], list[Row]]:
     opened, refused = [], []
-    for name, (module, kind) in PEERS.items():
+    for name in choose_peers(bench.scope.peers):
+        module, kind = PEERS[name]
         if name in SLOW_PEERS and not bench.scope.has_slow_peers:
             refused.append(_described(name, case) | {"unavailable": "takes too long for --quick"})
             continue
