@@ -160,7 +160,8 @@ def test_a_broken_part_is_the_error_of_its_requests(part: str, policy: str, afte
     statuses = {record.status for record in tight.log.requests}
     assert statuses <= {RequestStatus.COMPLETED, RequestStatus.FAILED}
     failed = [record for record in tight.log.requests if record.status is RequestStatus.FAILED]
-    assert all(record.reason == f"the {part} broke" for record in failed)
+    reasons = {record.reason for record in failed}
+    assert reasons <= {f"the {part} broke"}
     if part in ("worker", "decoder"):
         assert failed
     if part != "decoder":  # which computes all rows together

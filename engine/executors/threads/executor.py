@@ -195,8 +195,8 @@ class ThreadedExecutor:
         with self._lock:
             failed = {row: why for row, why in self._late_failures.items() if row in self._alive}
             self._late_failures.clear()
-        for op, _ in step.errors:  # what came later came of the first
-            failed = dict.fromkeys(rows_of(step.plan, op), _reason(step.errors[0][1])) | failed
+        for op, _ in step.errors:
+            failed |= dict.fromkeys(rows_of(step.plan, op), _reason(step.errors[0][1]))
         broken = [c for c, (_, rows) in self._carry.cohorts.items() if failed.keys() & set(rows)]
         for cohort in broken:
             self._wait_for(self._tickets.pop(cohort))  # it may still write into the rows' blocks
@@ -206,12 +206,14 @@ class ThreadedExecutor:
         return failed
 
     def _note_failure(self, run: OpRun) -> None:
-        """Deferred work may fail when its step is long over."""
+        """Deferred work may fail when its step is long over. What fails in a step after the first
+        error comes of that.
+        """
         assert run.error is not None
         step, head = run.step, run.step.runs[-1]
         if head.is_done and run is not head:
-            rows = rows_of(step.plan, run.op)
-            self._late_failures |= dict.fromkeys(rows, _reason(run.error))
+            first = step.errors[0][1] if step.errors else run.error
+            self._late_failures |= dict.fromkeys(rows_of(step.plan, run.op), _reason(first))
         else:
             step.errors.append((run.op, run.error))
 
